@@ -1,0 +1,165 @@
+"""The command line: `rlseq2seq generate`."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from rlseq2seq.errors import UserError
+
+_DESCRIPTION = """\
+Sequence-level training of sequence-to-sequence models.
+
+Training is a DVC pipeline: edit params.yaml and run `dvc repro`. This command uses what it has trained.
+"""
+
+_GENERATE = """\
+Write an output for each source.
+
+The input is text, a source a line, or JSON lines, each an object with a text "source" (other keys are kept). What is
+written is the input with the output added: after a tab, or as the key "output".
+"""
+
+_EXAMPLES = """\
+examples:
+  rlseq2seq generate sources.txt > outputs.tsv
+  rlseq2seq generate --checkpoint models/mle --beam-size 4 pairs.jsonl > outputs.jsonl
+  echo 'is_prime(n) return all(n % i for i in range(2, n))' | rlseq2seq generate
+"""
+
+
+class Source(NamedTuple):
+    """A source, and the JSON object that it came in, if it did."""
+
+    text: str
+    row: dict[str, object] | None
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Parse and run; exit code 2 and one sentence for what the user can mend."""
+    options = _parser().parse_args(arguments)
+    try:
+        _generate(options)
+    except UserError as error:
+        print(f"rlseq2seq: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:
+        # The reader has had enough (`| head`); keep the interpreter from flushing into nowhere as it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _parser() -> argparse.ArgumentParser:
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("rlseq2seq", description=_DESCRIPTION, epilog=_EXAMPLES, formatter_class=layout)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    generate = commands.add_parser(
+        "generate",
+        help="write an output for each source",
+        description=_GENERATE,
+        epilog=_EXAMPLES,
+        formatter_class=layout,
+    )
+    generate.add_argument("input", nargs="?", default="-", metavar="FILE", help="what to read; - is standard input")
+    generate.add_argument(
+        "--format", choices=("auto", "lines", "jsonl"), default="auto", help="auto: by the first line"
+    )
+    generate.add_argument("--output", type=Path, metavar="FILE", help="where to write; default standard output")
+    generate.add_argument(
+        "--checkpoint", type=Path, default=Path("models/rl"), metavar="FOLDER", help="default models/rl"
+    )
+    generate.add_argument("--beam-size", type=_at_least(1), default=1, metavar="N", help="1, the default, is greedy")
+    generate.add_argument(
+        "--length-penalty", type=float, default=1.0, metavar="X", help="log-probability / length ** X"
+    )
+    generate.add_argument("--block-ngrams", type=_at_least(0), default=0, metavar="N", help="no N-gram twice; 0: off")
+    generate.add_argument("--min-tokens", type=_at_least(0), default=0, metavar="N", help="at least N tokens an output")
+    generate.add_argument("--batch-size", type=_at_least(1), default=64, metavar="N", help="sources at a time")
+    generate.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default), cuda, cuda:1")
+    return parser
+
+
+def _at_least(lowest: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        value = int(text)
+        if value < lowest:
+            raise argparse.ArgumentTypeError(f"{text} is less than {lowest}")
+        return value
+
+    number.__name__ = "number"  # what argparse calls it in its message
+    return number
+
+
+def _generate(options: argparse.Namespace) -> None:
+    # Everything is read and checked before anything is written.
+    sources = read_sources(options.input, options.format)
+    from rlseq2seq.config.decoding import BeamConfig  # late: --help and bad input do not wait for PyTorch
+    from rlseq2seq.generation import load
+
+    generator = load(options.checkpoint, options.device)
+    search = BeamConfig(
+        beam_size=options.beam_size,
+        length_penalty=options.length_penalty,
+        block_ngrams=options.block_ngrams,
+        min_tokens=options.min_tokens,
+    )
+    outputs = generator.generate((source.text for source in sources), search, options.batch_size, progress=True)
+    lines = [_line(source, output) for source, output in zip(sources, outputs, strict=True)]
+    if options.output is None:
+        sys.stdout.writelines(lines)
+        sys.stdout.flush()
+    else:
+        part = options.output.with_name(f".{options.output.name}.part")
+        part.write_text("".join(lines), encoding="utf-8")
+        part.replace(options.output)
+
+
+def _line(source: Source, output: str) -> str:
+    if source.row is None:
+        return f"{source.text}\t{output}\n"
+    return json.dumps({**source.row, "output": output}, ensure_ascii=False) + "\n"
+
+
+def read_sources(name: str, form: str) -> list[Source]:
+    """Read lines or JSON lines from the file ``name``, or from standard input for ``-``.
+
+    Raises:
+        UserError: the file cannot be read, or a line is not what ``form`` (auto, lines, jsonl) says.
+    """
+    title = "standard input" if name == "-" else name
+    try:
+        with nullcontext(sys.stdin.buffer) if name == "-" else Path(name).open("rb") as file:
+            lines = _decoded(file, title)
+    except OSError as error:
+        raise UserError(
+            f"{title} cannot be read ({error.strerror}): name a file of sources, or - for standard input"
+        ) from None
+    if form == "lines" or (form == "auto" and not (lines and lines[0].lstrip().startswith('{"'))):
+        return [Source(line, None) for line in lines]
+    return [_json_source(line, f"{title}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def _decoded(file: IO[bytes], title: str) -> list[str]:
+    lines = []
+    for number, line in enumerate(file, 1):
+        try:
+            lines.append(line.decode().rstrip("\r\n"))
+        except UnicodeDecodeError:
+            raise UserError(f"{title}, line {number} is not UTF-8: convert the file (iconv -t UTF-8)") from None
+    return lines
+
+
+def _json_source(line: str, place: str) -> Source:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{place} is not JSON ({error.msg}): each line must be an object (--format lines for text)"
+        ) from None
+    if not isinstance(row, dict) or not isinstance(row.get("source"), str):
+        raise UserError(f'{place} has no text "source": each line must be an object like {{"source": "..."}}')
+    return Source(row["source"], row)

@@ -1,0 +1,34 @@
+"""All of params.yaml at once: a bad key of a late stage is told before the first one works."""
+
+from pathlib import Path
+
+from rlseq2seq.config.base import PARAMS, load, read_params
+from rlseq2seq.config.data import DataConfig
+from rlseq2seq.config.evaluate import EvaluateConfig
+from rlseq2seq.config.finetune import FinetuneConfig
+from rlseq2seq.config.model import ModelConfig
+from rlseq2seq.config.pretrain import PretrainConfig
+from rlseq2seq.config.runtime import RuntimeConfig
+from rlseq2seq.config.tokenization import TokenizationConfig
+from rlseq2seq.errors import UserError
+
+SECTIONS = {
+    "data": DataConfig,
+    "tokenization": TokenizationConfig,
+    "model": ModelConfig,
+    "pretrain": PretrainConfig,
+    "finetune": FinetuneConfig,
+    "evaluate": EvaluateConfig,
+    "runtime": RuntimeConfig,
+}
+
+
+def check_params(path: Path = PARAMS) -> None:
+    """Raises:
+    UserError: the first key that is unknown, missing, ill-typed or out of range, in any section.
+    """
+    for name in read_params(path):
+        if name not in SECTIONS:
+            raise UserError(f"{name} is not a section of {path}: the sections are {', '.join(SECTIONS)}")
+    for name, kind in SECTIONS.items():
+        load(kind, name, path)

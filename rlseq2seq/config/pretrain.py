@@ -1,0 +1,20 @@
+"""Parameters of the pretrain stage: maximum likelihood."""
+
+from typing import Annotated
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from rlseq2seq.config.base import STRICT
+from rlseq2seq.config.training import Count, CoverageConfig, OptimizerConfig, Positive, ValidationConfig
+
+
+@dataclass(frozen=True, config=STRICT)
+class PretrainConfig:
+    seed: Annotated[int, Field(ge=0)]
+    epochs: Count
+    batch_size: Count
+    learning_rate: Positive
+    optimizer: OptimizerConfig
+    coverage: CoverageConfig
+    validation: ValidationConfig

@@ -1,0 +1,159 @@
+"""Text to token ids and back, with the copied words that the vocabulary lacks.
+
+Ids below ``len(vocabulary)`` are pieces. A source position whose piece is unknown gets an *extended* id instead:
+``len(vocabulary) + i``, where ``i`` counts the distinct unknown pieces of that source, whose texts are its *copies*.
+Only a source that goes with them gives extended ids a meaning (See et al. 2017, arXiv:1704.04368, section 2.2).
+"""
+
+import io
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import NamedTuple
+
+import sentencepiece
+
+from rlseq2seq.config.base import parse
+from rlseq2seq.config.tokenization import TokenizationConfig
+from rlseq2seq.errors import UserError
+from rlseq2seq.token_ids import END, PAD, START, UNKNOWN
+
+MODEL_FILE = "tokenizer.model"
+CONFIG_FILE = "tokenizer.json"
+
+_CAMEL_CASE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_PUNCTUATION = re.compile(r"([^\w\s])")
+
+
+class EncodedSource(NamedTuple):
+    """``ids`` may be extended; ``copies`` are the texts of the extended ones, in order."""
+
+    ids: list[int]
+    copies: list[str]
+
+
+class Vocabulary:
+    """A sentencepiece model and how texts are prepared for it."""
+
+    def __init__(self, model: bytes, config: TokenizationConfig) -> None:
+        self.model = model
+        self.config = config
+        self._pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
+
+    def __len__(self) -> int:
+        return int(self._pieces.vocab_size())
+
+    @classmethod
+    def train(cls, sources: Iterable[str], targets: Iterable[str], config: TokenizationConfig) -> "Vocabulary":
+        """Learn the pieces from the training split.
+
+        Raises:
+            UserError: the texts do not hold as many pieces as ``config.vocabulary_size`` asks for.
+        """
+        writer = io.BytesIO()
+        try:
+            sentencepiece.SentencePieceTrainer.train(
+                sentence_iterator=_training_texts(sources, targets, config),
+                model_writer=writer,
+                model_type=config.type,
+                vocab_size=config.vocabulary_size,
+                hard_vocab_limit=config.type == "bpe",
+                normalization_rule_name="nmt_nfkc_cf" if config.lowercase else "nmt_nfkc",
+                character_coverage=0.9995,
+                max_sentence_length=1 << 20,
+                split_digits=True,
+                pad_id=PAD,
+                unk_id=UNKNOWN,
+                bos_id=START,
+                eos_id=END,
+                num_threads=2,
+                minloglevel=2,
+            )
+        except RuntimeError as error:
+            raise UserError(
+                f"tokenization.vocabulary_size is {config.vocabulary_size}: sentencepiece cannot make a "
+                f"{config.type} vocabulary of that size from the training split ({_last_sentence(error)})"
+            ) from None
+        return cls(writer.getvalue(), config)
+
+    def save(self, folder: Path) -> None:
+        (folder / MODEL_FILE).write_bytes(self.model)
+        (folder / CONFIG_FILE).write_text(json.dumps(asdict(self.config), indent=2) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> "Vocabulary":
+        """Read what `save` wrote.
+
+        Raises:
+            FileNotFoundError: a file is not there.
+            UserError: the configuration is not one.
+        """
+        values = json.loads((folder / CONFIG_FILE).read_text())
+        config = parse(TokenizationConfig, values, str(folder / CONFIG_FILE))
+        return cls((folder / MODEL_FILE).read_bytes(), config)
+
+    def encode_source(self, text: str) -> EncodedSource:
+        """Encode a source, cut to ``max_source_tokens``."""
+        pieces = self._pieces.encode_as_pieces(prepare(text, self.config, is_source=True))
+        copies: dict[str, int] = {}
+        ids = []
+        for piece in pieces[: self.config.max_source_tokens]:
+            id_ = self._pieces.piece_to_id(piece)
+            if id_ == UNKNOWN:
+                id_ = copies.setdefault(piece, len(self) + len(copies))
+            ids.append(id_)
+        return EncodedSource(ids, list(copies))
+
+    def encode_target(self, text: str, copies: Sequence[str] = ()) -> list[int]:
+        """Encode a target, cut to ``max_target_tokens`` with its end token.
+
+        An unknown piece becomes the extended id of its copy in the source, and `UNKNOWN` where the source lacks it.
+        """
+        extended = {piece: len(self) + i for i, piece in enumerate(copies)}
+        pieces = self._pieces.encode_as_pieces(prepare(text, self.config, is_source=False))
+        ids = []
+        for piece in pieces[: self.config.max_target_tokens - 1]:
+            id_ = self._pieces.piece_to_id(piece)
+            ids.append(extended.get(piece, UNKNOWN) if id_ == UNKNOWN else id_)
+        return [*ids, END]
+
+    def decode(self, ids: Iterable[int], copies: Sequence[str] = ()) -> str:
+        """Text of the ids up to the first end token."""
+        pieces = []
+        for id_ in ids:
+            if id_ == END:
+                break
+            if id_ >= len(self):
+                pieces.append(copies[id_ - len(self)])
+            elif id_ not in (PAD, START):
+                pieces.append(self._pieces.id_to_piece(id_))
+        return str(self._pieces.decode_pieces(pieces))
+
+    def decode_rows(self, rows: Sequence[Sequence[int]], copies: Sequence[Sequence[str]]) -> list[str]:
+        """Texts of N rows of ids for B sources with their ``copies``; row i belongs to source i // (N / B)."""
+        each = len(rows) // max(len(copies), 1)
+        return [self.decode(row, copies[i // each]) for i, row in enumerate(rows)]
+
+
+def prepare(text: str, config: TokenizationConfig, *, is_source: bool) -> str:
+    """What sentencepiece is given: identifiers split into words, and for whole words, punctuation set apart."""
+    if is_source and config.split_identifiers:
+        text = _CAMEL_CASE.sub(" ", text).replace("_", " ")
+    if config.type == "word":
+        text = _PUNCTUATION.sub(r" \1 ", text)
+    return text
+
+
+def _training_texts(sources: Iterable[str], targets: Iterable[str], config: TokenizationConfig) -> Iterator[str]:
+    """The part of each text that the model can see: a token is at least a character, and mostly part of a word."""
+    for text in sources:
+        yield " ".join(prepare(text, config, is_source=True).split()[: config.max_source_tokens])
+    for text in targets:
+        yield " ".join(prepare(text, config, is_source=False).split()[: config.max_target_tokens])
+
+
+def _last_sentence(error: RuntimeError) -> str:
+    """Sentencepiece's own words, without the source line that it prefixes."""
+    return str(error).rsplit("] ", 1)[-1].strip().rstrip(".") or "no pieces"

@@ -1,0 +1,39 @@
+"""Batched beam search."""
+
+import torch
+
+from rlseq2seq import ops
+from rlseq2seq.decoding.hypotheses import Hypotheses, cut_at_end, may_stop, token_lengths
+from rlseq2seq.models.protocol import Memory, Seq2Seq, State, repeat_rows, select_rows
+from rlseq2seq.ops import SearchRules
+from rlseq2seq.token_ids import START
+
+
+@torch.no_grad()
+def beam_search(
+    model: Seq2Seq[Memory, State],
+    memory: Memory,
+    extended_size: int,
+    max_tokens: int,
+    beam_size: int,
+    rules: SearchRules,
+) -> Hypotheses:
+    """The best of ``beam_size`` hypotheses for each row of ``memory``: the result for a row depends on it alone.
+
+    A hypothesis that has not ended after ``max_tokens`` competes with those that have.
+    """
+    batch = len(memory[0])
+    memory = repeat_rows(memory, beam_size)
+    state = model.initial_state(memory)
+    tokens = torch.full((batch * beam_size,), START, device=memory[0].device)
+    beams = ops.start_beams(batch, beam_size, max_tokens, like=state[0])
+    for step in range(max_tokens):
+        mixture, state = model.step(memory, state, tokens)
+        beams, parents, tokens = ops.beam_step(mixture, extended_size, beams, step, rules)
+        state = select_rows(state, parents)
+        if may_stop(beams.scores.isneginf().all(-1), step):
+            break
+    beams = ops.finish_beams(beams, max_tokens**rules.length_penalty)
+    best = beams.finished_tokens[:, 0]
+    lengths = token_lengths(best)
+    return Hypotheses(cut_at_end(best, lengths), lengths, beams.finished_scores[:, 0])

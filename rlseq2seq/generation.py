@@ -1,0 +1,62 @@
+"""Texts in, texts out: a checkpoint in use."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from rlseq2seq.config.decoding import BeamConfig
+from rlseq2seq.data.batches import pad_rows
+from rlseq2seq.data.vocabulary import Vocabulary
+from rlseq2seq.decoding.beam import beam_search
+from rlseq2seq.models.pointer_generator import PointerGenerator
+from rlseq2seq.models.saved import load_model
+from rlseq2seq.ops import SearchRules
+
+GREEDY = BeamConfig(beam_size=1, length_penalty=1.0, block_ngrams=0, min_tokens=0)
+
+
+class Generator:
+    """A model with its vocabulary, ready to write."""
+
+    def __init__(self, model: PointerGenerator, vocabulary: Vocabulary, device: torch.device) -> None:
+        self._model, self._vocabulary, self._device = model.eval(), vocabulary, device
+
+    def generate(
+        self, texts: Iterable[str], search: BeamConfig = GREEDY, batch_size: int = 64, *, progress: bool = False
+    ) -> list[str]:
+        """An output for each of ``texts``, in their order; ``progress`` shows a bar when it takes long."""
+        encoded = [self._vocabulary.encode_source(text) for text in texts]
+        # Together with those of its length, a source costs no padding; its output does not depend on its company.
+        order = sorted(range(len(encoded)), key=lambda i: -len(encoded[i].ids))
+        outputs = [""] * len(encoded)
+        with tqdm(total=len(encoded), desc="generate", unit="text", delay=2, disable=not progress) as bar:
+            for start in range(0, len(order), batch_size):
+                rows = order[start : start + batch_size]
+                texts_out = self._generate_batch([encoded[i] for i in rows], search)
+                for i, text in zip(rows, texts_out, strict=True):
+                    outputs[i] = text
+                bar.update(len(rows))
+        return outputs
+
+    def _generate_batch(self, encoded: Sequence[tuple[list[int], list[str]]], search: BeamConfig) -> list[str]:
+        sources, lengths = pad_rows([ids for ids, _ in encoded])
+        copies = [copies for _, copies in encoded]
+        extended_size = len(self._vocabulary) + max(map(len, copies))
+        with torch.no_grad():
+            memory = self._model.encode(sources.to(self._device), lengths.to(self._device))
+        rules = SearchRules(search.length_penalty, search.block_ngrams, search.min_tokens)
+        max_tokens = self._vocabulary.config.max_target_tokens
+        found = beam_search(self._model, memory, extended_size, max_tokens, search.beam_size, rules)
+        return self._vocabulary.decode_rows(found.tokens.tolist(), copies)
+
+
+def load(path: str | Path, device: str = "cpu") -> Generator:
+    """Load a checkpoint folder: ``rlseq2seq.load("models/rl").generate(texts)``.
+
+    Raises:
+        UserError: the folder is not a whole checkpoint.
+    """
+    target = torch.device(device)
+    return Generator(*load_model(Path(path), target), target)

@@ -1,0 +1,65 @@
+"""Where models meet decoders and objectives: encode, initial state, one step, all steps.
+
+Everything is batch-first. N rows are the B sources of a batch, or several hypotheses of each.
+"""
+
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+from torch import Tensor
+
+from rlseq2seq.ops.contracts import Mixture
+
+# Named tuples of tensors whose first dimension is the row: what a model remembers of a source, and of a hypothesis.
+Memory = TypeVar("Memory", bound=tuple[Tensor, ...])
+State = TypeVar("State", bound=tuple[Tensor, ...])
+Rows = TypeVar("Rows", bound=tuple[Tensor, ...])
+
+
+class Steps(NamedTuple):
+    """Next-token distributions of N rows at T steps, before the output layer.
+
+    Attributes:
+        features: [N, T, F].
+        gate_logits: [N, T], or None for a model that cannot copy.
+        attention: [N, T, S], the copy distribution.
+        coverage_loss: [N, T], sum over the source of min(attention, coverage); 0 where coverage is off.
+    """
+
+    features: Tensor
+    gate_logits: Tensor | None
+    attention: Tensor
+    coverage_loss: Tensor
+
+
+class Seq2Seq(Protocol[Memory, State]):
+    """An encoder-decoder with a pointer-generator head."""
+
+    vocabulary_size: int
+    uses_coverage: bool
+
+    def encode(self, sources: Tensor, lengths: Tensor) -> Memory:
+        """Read ``sources`` [B, S] (extended ids, padded) of ``lengths`` [B], once however many outputs follow."""
+
+    def initial_state(self, memory: Memory) -> State:
+        """The state before the first token, a row for each row of ``memory``."""
+
+    def step(self, memory: Memory, state: State, tokens: Tensor) -> tuple[Mixture, State]:
+        """Read ``tokens`` [N] (extended ids) and say what comes next."""
+
+    def all_steps(self, memory: Memory, tokens: Tensor) -> Steps:
+        """Read ``tokens`` [N, T] from the initial state on: the same as T calls of `step`, in one."""
+
+    def mixture(self, memory: Memory, steps: Steps, row: Tensor, step: Tensor) -> Mixture:
+        """The distributions at the places (``row`` [M], ``step`` [M]) of ``steps``."""
+
+    def parameters(self) -> Any: ...
+
+
+def select_rows(rows: Rows, index: Tensor) -> Rows:
+    """The rows ``index`` [N] of a memory or state."""
+    return type(rows)._make(tensor.index_select(0, index) for tensor in rows)  # type: ignore[attr-defined,no-any-return]
+
+
+def repeat_rows(rows: Rows, times: int) -> Rows:
+    """Each row ``times`` times in a row: row i becomes rows i * times to (i + 1) * times - 1."""
+    return type(rows)._make(tensor.repeat_interleave(times, 0) for tensor in rows)  # type: ignore[attr-defined,no-any-return]

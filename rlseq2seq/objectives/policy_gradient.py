@@ -1,0 +1,71 @@
+"""Policy gradient on free-running samples: leave-one-out and self-critical baselines."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from rlseq2seq.config.finetune import FinetuneConfig
+from rlseq2seq.data.batches import Batch
+from rlseq2seq.decoding.single_path import greedy, sample
+from rlseq2seq.models.protocol import Memory, Seq2Seq, State, repeat_rows
+from rlseq2seq.objectives.loss import Loss
+from rlseq2seq.objectives.maximum_likelihood import maximum_likelihood, score_tokens
+
+# tokens [N, T], the copies of B sources and their target texts -> rewards [N]
+Reward = Callable[[Tensor, Sequence[Sequence[str]], Sequence[str]], Tensor]
+
+
+def leave_one_out_advantages(rewards: Tensor) -> Tensor:
+    """r_i minus the mean of the other samples' rewards, for ``rewards`` [B, k], k >= 2.
+
+    RLOO (Kool et al. 2019; Ahmadian et al. 2024, arXiv:2402.14740, Eq. 8): each sample's baseline is independent of
+    it, so the gradient is unbiased.
+    """
+    k = rewards.shape[1]
+    return (rewards - rewards.mean(1, keepdim=True)) * (k / (k - 1))
+
+
+def self_critical_advantages(rewards: Tensor, greedy_rewards: Tensor) -> Tensor:
+    """r(y^s) - r(y^g) for ``rewards`` [B, k] and ``greedy_rewards`` [B].
+
+    Paulus et al. 2018 (arXiv:1705.04304, Eq. 15) minimise (r(y^g) - r(y^s)) log p(y^s): a sample better than greedy
+    becomes more likely.
+    """
+    return rewards - greedy_rewards[:, None]
+
+
+def policy_gradient(
+    model: Seq2Seq[Memory, State],
+    batch: Batch,
+    extended_size: int,
+    max_tokens: int,
+    reward: Reward,
+    config: FinetuneConfig,
+) -> Loss:
+    """eta RL + (1 - eta) MLE, with RL = -sum over sampled tokens of advantage log p(y^s_t), a sampled token.
+
+    The model must be free of dropout: then the log-probabilities are those of the distribution that was sampled.
+    Noise comes from PyTorch's global generator.
+    """
+    memory = model.encode(batch.sources, batch.source_lengths)
+    repeated = repeat_rows(memory, config.samples)
+    noise = torch.rand(len(repeated[0]), max_tokens, device=batch.sources.device)
+    rollouts = sample(model, repeated, extended_size, max_tokens, noise)
+    rewards = reward(rollouts.tokens, batch.copies, batch.target_texts).view(-1, config.samples)
+    facts = {"reward": rewards.mean()}
+    if config.method == "rloo":
+        advantages = leave_one_out_advantages(rewards)
+    else:
+        baseline = greedy(model, memory, extended_size, max_tokens)
+        greedy_rewards = reward(baseline.tokens, batch.copies, batch.target_texts)
+        facts["greedy_reward"] = greedy_rewards.mean()
+        advantages = self_critical_advantages(rewards, greedy_rewards)
+    scored = score_tokens(model, repeated, rollouts.tokens, rollouts.lengths)
+    rl = -(advantages.flatten()[scored.row] * scored.log_probs).mean()
+    facts |= {"entropy": -scored.log_probs.detach().mean(), "sample_tokens": rollouts.lengths.double().mean()}
+    if config.eta == 1:
+        return Loss(rl, facts, len(scored.row))
+    mle = maximum_likelihood(model, memory, batch, config.coverage.weight)
+    total = config.eta * rl + (1 - config.eta) * mle.total
+    return Loss(total, facts | mle.facts, len(scored.row) + mle.tokens)

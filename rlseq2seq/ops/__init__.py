@@ -1,0 +1,24 @@
+"""The one Python face of the kernels."""
+
+from rlseq2seq.ops.contracts import Attended, Beams, Chosen, Mixture, SearchRules
+from rlseq2seq.ops.reference import copy_attention, mixture_log_probs, pointer_loss
+from rlseq2seq.ops.reference_search import beam_step, finish_beams, greedy_step, sample_step, start_beams
+from rlseq2seq.ops.rouge_l import RougeL, rouge_l
+
+__all__ = [
+    "Attended",
+    "Beams",
+    "Chosen",
+    "Mixture",
+    "RougeL",
+    "SearchRules",
+    "beam_step",
+    "copy_attention",
+    "finish_beams",
+    "greedy_step",
+    "mixture_log_probs",
+    "pointer_loss",
+    "rouge_l",
+    "sample_step",
+    "start_beams",
+]

@@ -1,0 +1,42 @@
+"""Words of a text, by two rules: what rewards and text statistics count.
+
+``surface`` sees every character that is not a space, so nothing a model writes goes uncounted. ``rouge`` sees what the
+rouge-score package sees: runs of a-z and 0-9, and neither punctuation nor letters of other alphabets.
+"""
+
+import re
+from collections.abc import Iterable
+from itertools import islice
+from typing import Literal
+
+WordRule = Literal["surface", "rouge"]
+
+# Letters and digits of any alphabet hold together; an underscore is a mark like any other, as in get_tensor.
+_SURFACE = re.compile(r"[^\W_]+|\S")
+_ROUGE = re.compile(r"[a-z0-9]+")
+
+
+def split_words(text: str, rule: WordRule) -> list[str]:
+    """Split ``text`` into lower-cased words.
+
+    ``surface``: a run of letters and digits (Unicode) is a word, and every other character that is not a space is a
+    word by itself: punctuation marks, symbols, underscores, combining marks that stand apart from their letter.
+    Joined, the words are the lower-cased text without its spaces. A run of a script written without spaces is one
+    word.
+
+    ``rouge``: what ``rouge_score.tokenizers.DefaultTokenizer(use_stemmer=False)`` gives.
+    """
+    pattern = _SURFACE if rule == "surface" else _ROUGE
+    return pattern.findall(text.lower())
+
+
+def cut_words(text: str, words: int) -> str:
+    """The beginning of ``text`` up to the end of its ``words``-th surface word, spelled and spaced as it was."""
+    ends = [match.end() for match in islice(_SURFACE.finditer(text), words)]
+    return text[: ends[-1]].lstrip() if ends else ""
+
+
+def mean_words(texts: Iterable[str]) -> float:
+    """Mean number of surface words of ``texts``; 0 where there are no texts."""
+    lengths = [len(split_words(text, "surface")) for text in texts]
+    return sum(lengths) / len(lengths) if lengths else 0.0

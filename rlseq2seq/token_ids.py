@@ -1,0 +1,3 @@
+"""The ids that every vocabulary reserves."""
+
+PAD, UNKNOWN, START, END = 0, 1, 2, 3

@@ -1,0 +1,105 @@
+"""Checkpoints of a run: what it needs to go on where it was, written whole or not at all.
+
+Nothing here keeps a random state: the randomness of a step is a function of the seed and the step.
+"""
+
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+_PREFIX = "step-"
+
+
+@dataclass
+class Progress:
+    """How far a run is. ``history`` has a row for each validation."""
+
+    step: int = 0
+    best_step: int = 0
+    best_score: float | None = None
+    stale_validations: int = 0
+    stopped_early: bool = False
+    history: list[dict[str, float]] = field(default_factory=list)
+    sums: dict[str, float] = field(default_factory=dict)
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    """The model's parameters by name, tied ones once."""
+    return {name: parameter.detach() for name, parameter in model.named_parameters()}
+
+
+@torch.no_grad()
+def set_weights(model: nn.Module, values: dict[str, Tensor]) -> None:
+    """Copy ``values`` into the parameters (in place: memory as aligned as before, so sums come out the same)."""
+    for name, parameter in model.named_parameters():
+        parameter.copy_(values[name])
+
+
+class Checkpoints:
+    """The checkpoints in ``folder``; the last one whole is the one that counts."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def save(
+        self, progress: Progress, model: nn.Module, optimizer: torch.optim.Optimizer, best: dict[str, Tensor]
+    ) -> None:
+        """Write a checkpoint beside the last one, then let it take that one's place."""
+        target = self.folder / f"{_PREFIX}{progress.step:09d}"
+        if target.exists():
+            return
+        part = self.folder / "part"
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        save_file(weights(model), part / "model.safetensors")
+        save_file(best, part / "best.safetensors")
+        save_file(_flatten(optimizer), part / "optimizer.safetensors")
+        (part / "progress.json").write_text(json.dumps(asdict(progress)))
+        for file in part.iterdir():
+            _sync(file)
+        part.rename(target)
+        _sync(self.folder)
+        for older in self._all()[:-1]:
+            shutil.rmtree(older)
+
+    def load(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Progress, dict[str, Tensor]] | None:
+        """Set ``model`` and ``optimizer`` to the last checkpoint; return its progress and best weights, if any."""
+        found = self._all()
+        if not found:
+            return None
+        device = next(model.parameters()).device
+        set_weights(model, load_file(found[-1] / "model.safetensors"))
+        _restore(optimizer, load_file(found[-1] / "optimizer.safetensors"))
+        best = {name: tensor.to(device) for name, tensor in load_file(found[-1] / "best.safetensors").items()}
+        return Progress(**json.loads((found[-1] / "progress.json").read_text())), best
+
+    def _all(self) -> list[Path]:
+        return sorted(self.folder.glob(f"{_PREFIX}*"))
+
+
+def _flatten(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    state: dict[int, dict[str, Tensor]] = optimizer.state_dict()["state"]
+    return {f"{index}.{name}": tensor for index, values in state.items() for name, tensor in values.items()}
+
+
+def _restore(optimizer: torch.optim.Optimizer, flat: dict[str, Tensor]) -> None:
+    state: dict[int, dict[str, Any]] = {}
+    for key, tensor in flat.items():
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = tensor.clone()
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

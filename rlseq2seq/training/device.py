@@ -1,0 +1,30 @@
+"""Where and with how many threads to compute."""
+
+import torch
+
+from rlseq2seq.config.runtime import RuntimeConfig
+from rlseq2seq.errors import UserError
+
+
+def set_up_device(runtime: RuntimeConfig) -> torch.device:
+    """Apply the runtime knobs and return the device. On the CPU the same seed gives the same bits.
+
+    Raises:
+        UserError: a GPU is asked for and there is none.
+    """
+    if runtime.threads is not None:
+        torch.set_num_threads(runtime.threads)
+    name = runtime.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(
+            f"runtime.device is {runtime.device}, and PyTorch {torch.__version__} sees {torch.cuda.device_count()} "
+            "GPUs: set it to auto or cpu"
+        )
+    if device.type == "cpu":
+        torch.use_deterministic_algorithms(True)
+        # Filling what is about to be written anyway costs time and guards against nothing here.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    return device

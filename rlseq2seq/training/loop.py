@@ -1,0 +1,132 @@
+"""The one training loop: any objective, resumable, stopped by validation."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from rlseq2seq.config.training import OptimizerConfig, ValidationConfig
+from rlseq2seq.errors import UserError
+from rlseq2seq.objectives.loss import Loss
+from rlseq2seq.training.checkpoints import Checkpoints, Progress, set_weights, weights
+from rlseq2seq.training.schedules import learning_rate
+
+# Far more steps than any run has: steps of different seeds never share a random state.
+_STEPS_PER_SEED = 1_000_003
+
+
+@dataclass(frozen=True)
+class Plan:
+    """``coverage_from`` is the first step with coverage, None for what the model has; ``validate_start`` lets the
+    model that training starts from be the best one."""
+
+    name: str
+    seed: int
+    steps: int
+    learning_rate: float
+    optimizer: OptimizerConfig
+    validation: ValidationConfig
+    coverage_from: int | None
+    validate_start: bool
+    checkpoint_every: int
+
+
+# The loss of a step, and the scores of the model as it is: validation_loss and validation_rouge_l among them.
+Objective = Callable[[int], Loss]
+Validate = Callable[[], dict[str, float]]
+
+
+def train(model: nn.Module, objective: Objective, validate: Validate, plan: Plan, checkpoints: Checkpoints) -> Progress:
+    """Train ``model`` from its last checkpoint, if there is one, and leave it with its best weights.
+
+    Raises:
+        UserError: the loss or the gradient is not finite; the last checkpoint is untouched.
+    """
+    kinds = {"adam": torch.optim.Adam, "adagrad": torch.optim.Adagrad}
+    optimizer = kinds[plan.optimizer.name](model.parameters(), lr=plan.learning_rate, fused=True)
+    progress, best = checkpoints.load(model, optimizer) or (Progress(), {})
+    if progress.step:
+        tqdm.write(f"{plan.name}: goes on from step {progress.step} of {plan.steps}")
+    with tqdm(total=plan.steps, initial=progress.step, desc=plan.name, unit="step", mininterval=1.0) as bar:
+        while True:
+            _set_coverage(model, plan, progress.step)
+            if _validation_is_due(progress, plan):
+                best = _validate(model, validate, plan, progress, best)
+                bar.write(_line(progress.history[-1]))
+            if progress.step == plan.steps or progress.stopped_early:
+                break
+            if progress.step and progress.step % plan.checkpoint_every == 0:
+                checkpoints.save(progress, model, optimizer, best)
+            facts = _update(model, objective, optimizer, plan, progress)
+            bar.set_postfix(facts, refresh=False)
+            bar.update()
+    checkpoints.save(progress, model, optimizer, best)
+    set_weights(model, best)
+    return progress
+
+
+def _update(
+    model: nn.Module, objective: Objective, optimizer: torch.optim.Optimizer, plan: Plan, progress: Progress
+) -> dict[str, str]:
+    """One optimiser step; returns what the progress bar shows."""
+    torch.manual_seed(plan.seed * _STEPS_PER_SEED + progress.step)
+    model.train()
+    loss = objective(progress.step)
+    optimizer.zero_grad()
+    torch.autograd.backward(loss.total)
+    norm = nn.utils.clip_grad_norm_(model.parameters(), plan.optimizer.gradient_clip)
+    value = loss.total.item()
+    if not (math.isfinite(value) and math.isfinite(norm.item())):
+        raise UserError(
+            f"{plan.name}: at step {progress.step} the loss is {value} and the norm of its gradient {norm.item()}: "
+            f"lower {plan.name}.learning_rate or {plan.name}.optimizer.gradient_clip (earlier checkpoints are whole)"
+        )
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate(progress.step, plan.steps, plan.learning_rate, plan.optimizer)
+    optimizer.step()
+    progress.step += 1
+    sums = {"steps": 1.0, "loss": value, **{name: fact.item() for name, fact in loss.facts.items()}}
+    for name, number in sums.items():
+        progress.sums[name] = progress.sums.get(name, 0.0) + number
+    return {"loss": f"{value:.3f}", "tokens": str(loss.tokens)}
+
+
+def _set_coverage(model: Any, plan: Plan, step: int) -> None:
+    if plan.coverage_from is not None:
+        model.uses_coverage = model.uses_coverage or step >= plan.coverage_from
+
+
+def _validation_is_due(progress: Progress, plan: Plan) -> bool:
+    if progress.history and progress.history[-1]["step"] == progress.step:
+        return False
+    if progress.step == 0:
+        return plan.validate_start
+    return progress.step % plan.validation.every == 0 or progress.step == plan.steps
+
+
+def _validate(
+    model: nn.Module, validate: Validate, plan: Plan, progress: Progress, best: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """Add a row to the history; returns the best weights so far."""
+    model.eval()
+    scores = validate()
+    steps = progress.sums.pop("steps", 1.0)
+    progress.history.append(
+        {"step": progress.step, **{name: total / steps for name, total in progress.sums.items()}, **scores}
+    )
+    progress.sums = {}
+    score = -scores["validation_loss"] if plan.validation.metric == "loss" else scores["validation_rouge_l"]
+    if progress.best_score is None or score > progress.best_score:
+        progress.best_score, progress.best_step, progress.stale_validations = score, progress.step, 0
+        return {name: tensor.clone() for name, tensor in weights(model).items()}
+    progress.stale_validations += 1
+    progress.stopped_early = progress.stale_validations >= plan.validation.patience
+    return best
+
+
+def _line(row: dict[str, float]) -> str:
+    return "  ".join(f"{name} {value:g}" if name == "step" else f"{name} {value:.4f}" for name, value in row.items())

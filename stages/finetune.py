@@ -1,0 +1,58 @@
+"""Stage 4: go on from the pretrained model by reinforcement learning."""
+
+from rlseq2seq.config.base import load
+from rlseq2seq.config.finetune import FinetuneConfig
+from rlseq2seq.config.runtime import RuntimeConfig
+from rlseq2seq.data.batches import BatchOrder, make_batch
+from rlseq2seq.data.store import TokenStore
+from rlseq2seq.models.saved import load_model, save_model
+from rlseq2seq.objectives.loss import Loss
+from rlseq2seq.objectives.policy_gradient import policy_gradient
+from rlseq2seq.rewards.rouge import RougeLReward
+from rlseq2seq.training.checkpoints import Checkpoints
+from rlseq2seq.training.device import set_up_device
+from rlseq2seq.training.history import write_history
+from rlseq2seq.training.loop import Plan, train
+from rlseq2seq.training.validation import validation_scores
+from stages.common import MLE, REPORTS, RL, TOKENS, run, written_whole
+from stages.resumable import run_folder
+
+
+def main() -> None:
+    config, runtime = load(FinetuneConfig, "finetune"), load(RuntimeConfig, "runtime")
+    device = set_up_device(runtime)
+    model, vocabulary = load_model(MLE, device)
+    # Dropout would make the policy that is trained another one than the policy that is sampled.
+    model.dropout.p = 0.0
+    train_store, validation_store = TokenStore(TOKENS, "train"), TokenStore(TOKENS, "validation")
+    order = BatchOrder(train_store, config.batch_size, config.seed)
+    reward = RougeLReward(vocabulary, config.reward.measure, config.reward.words)
+
+    def objective(step: int) -> Loss:
+        batch = make_batch(train_store, order.rows(step), device)
+        extended_size = len(vocabulary) + max(map(len, batch.copies))
+        return policy_gradient(model, batch, extended_size, vocabulary.config.max_target_tokens, reward, config)
+
+    def validate() -> dict[str, float]:
+        return validation_scores(model, vocabulary, validation_store, config.validation.pairs, device)
+
+    plan = Plan(
+        name="finetune",
+        seed=config.seed,
+        steps=config.updates,
+        learning_rate=config.learning_rate,
+        optimizer=config.optimizer,
+        validation=config.validation,
+        coverage_from=config.coverage.from_step,
+        validate_start=True,
+        checkpoint_every=runtime.checkpoint_every,
+    )
+    with run_folder("finetune") as folder:
+        progress = train(model, objective, validate, plan, Checkpoints(folder))
+        with written_whole(RL) as output:
+            save_model(output, model, vocabulary)
+        write_history(REPORTS / "finetune.csv", progress.history)
+
+
+if __name__ == "__main__":
+    run(main)

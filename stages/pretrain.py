@@ -1,0 +1,61 @@
+"""Stage 3: train by maximum likelihood."""
+
+import torch
+
+from rlseq2seq.config.base import load
+from rlseq2seq.config.model import ModelConfig
+from rlseq2seq.config.pretrain import PretrainConfig
+from rlseq2seq.config.runtime import RuntimeConfig
+from rlseq2seq.data.batches import BatchOrder, make_batch
+from rlseq2seq.data.store import TokenStore
+from rlseq2seq.data.vocabulary import Vocabulary
+from rlseq2seq.models.pointer_generator import PointerGenerator
+from rlseq2seq.models.saved import save_model
+from rlseq2seq.objectives.loss import Loss
+from rlseq2seq.objectives.maximum_likelihood import maximum_likelihood
+from rlseq2seq.training.checkpoints import Checkpoints
+from rlseq2seq.training.device import set_up_device
+from rlseq2seq.training.history import write_history
+from rlseq2seq.training.loop import Plan, train
+from rlseq2seq.training.validation import validation_scores
+from stages.common import MLE, REPORTS, TOKENS, run, written_whole
+from stages.resumable import run_folder
+
+
+def main() -> None:
+    config, runtime = load(PretrainConfig, "pretrain"), load(RuntimeConfig, "runtime")
+    device = set_up_device(runtime)
+    vocabulary = Vocabulary.load(TOKENS)
+    torch.manual_seed(config.seed)
+    model = PointerGenerator(load(ModelConfig, "model"), len(vocabulary)).to(device)
+    train_store, validation_store = TokenStore(TOKENS, "train"), TokenStore(TOKENS, "validation")
+    order = BatchOrder(train_store, config.batch_size, config.seed)
+
+    def objective(step: int) -> Loss:
+        batch = make_batch(train_store, order.rows(step), device)
+        memory = model.encode(batch.sources, batch.source_lengths)
+        return maximum_likelihood(model, memory, batch, config.coverage.weight)
+
+    def validate() -> dict[str, float]:
+        return validation_scores(model, vocabulary, validation_store, config.validation.pairs, device)
+
+    plan = Plan(
+        name="pretrain",
+        seed=config.seed,
+        steps=config.epochs * order.batches_per_epoch,
+        learning_rate=config.learning_rate,
+        optimizer=config.optimizer,
+        validation=config.validation,
+        coverage_from=config.coverage.from_step,
+        validate_start=False,
+        checkpoint_every=runtime.checkpoint_every,
+    )
+    with run_folder("pretrain") as folder:
+        progress = train(model, objective, validate, plan, Checkpoints(folder))
+        with written_whole(MLE) as output:
+            save_model(output, model, vocabulary)
+        write_history(REPORTS / "pretrain.csv", progress.history)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,81 @@
+"""Where a training stage keeps what it needs to go on after a kill: runs/<stage>-<fingerprint>/."""
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+from ruamel.yaml import YAML
+
+from rlseq2seq.config.base import read_params
+from rlseq2seq.errors import UserError
+
+RUNS = Path("runs")
+
+
+@contextmanager
+def run_folder(stage: str) -> Iterator[Path]:
+    """The folder of this very run: same code, parameters and inputs, same folder; `dvc repro -f` empties it.
+
+    Folders of the stage's other runs are removed. The stage is locked meanwhile.
+
+    Raises:
+        UserError: another process has the stage.
+    """
+    RUNS.mkdir(exist_ok=True)
+    with _locked(RUNS / f"{stage}.lock", stage):
+        folder = RUNS / f"{stage}-{fingerprint(stage)}"
+        for other in RUNS.glob(f"{stage}-*"):
+            if other != folder or _forced():
+                shutil.rmtree(other)
+        folder.mkdir(exist_ok=True)
+        yield folder
+
+
+def fingerprint(stage: str, pipeline: Path = Path("dvc.yaml")) -> str:
+    """A hash of what DVC says that the stage depends on: its parameters and the content of its dependencies."""
+    spec = YAML(typ="safe").load(pipeline)["stages"][stage]
+    params = read_params()
+    digest = hashlib.sha256(json.dumps({name: params[name] for name in spec["params"]}, sort_keys=True).encode())
+    for dependency in spec["deps"]:
+        for file in _files(Path(dependency)):
+            content = hashlib.sha256(file.read_bytes()).hexdigest()
+            digest.update(f"{file.as_posix()} {content}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    return sorted(file for file in path.rglob("*") if file.is_file() and file.suffix not in (".pyc", ".so"))
+
+
+@contextmanager
+def _locked(path: Path, stage: str) -> Iterator[None]:
+    """Hold an exclusive lock, which the system lets go of however the process ends."""
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise UserError(
+                f"process {file.read().strip()} still runs the stage {stage}: wait for it, or kill it and run this "
+                "again, which goes on from its last checkpoint"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def _forced() -> bool:
+    """Whether the `dvc` that runs this stage was told to start anew. It tells its stages nothing of its options."""
+    commands = [process.cmdline() for process in psutil.Process().parents()]
+    by_dvc = (words for words in commands if any(re.search(r"(^|/)dvc$", word) for word in words[:3]))
+    return any(re.fullmatch(r"--force|-[a-zA-RT-Z]*f[a-zA-RT-Z]*", word) for words in by_dvc for word in words)

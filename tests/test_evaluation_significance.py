@@ -1,0 +1,163 @@
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from rlseq2seq.evaluation import significance
+from rlseq2seq.evaluation.significance import (
+    bootstrap,
+    bootstrap_interval,
+    group_totals,
+    paired_difference,
+    paired_p_value,
+)
+
+Floats = NDArray[np.float64]
+TRIALS = 300
+
+
+def _array(*values: float) -> Floats:
+    return np.asarray(values, dtype=np.float64)
+
+
+def _clustered(random: np.random.Generator, groups: int, mean: float) -> tuple[Floats, list[str]]:
+    """Values around ``mean``, in groups of one to nine pairs that share half of their variance."""
+    sizes = random.integers(1, 10, size=groups)
+    names = np.repeat([f"g{number}" for number in range(groups)], sizes)
+    shared = np.repeat(random.normal(size=groups), sizes)
+    return mean + shared + random.normal(size=len(names)), list(names)
+
+
+def test_group_totals_by_hand() -> None:
+    statistics = np.asarray([[1.0, 10.0], [2.0, 20.0], [3.0, 30.0], [4.0, 40.0], [5.0, 50.0]])
+    totals = group_totals(statistics, ["b", "", "a", "b", ""])
+    assert totals.tolist() == [[3, 30], [5, 50], [2, 20], [5, 50]]  # a, b, and two pairs by themselves
+
+
+@pytest.mark.parametrize("groups", [[], ["a"], ["a", "b", "c"]])
+def test_groups_must_match_pairs(groups: Sequence[str]) -> None:
+    with pytest.raises(ValueError, match=f"{len(groups)} groups for 2 pairs"):
+        group_totals(np.ones((2, 1)), groups)
+
+
+def test_no_pairs_are_an_error() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        bootstrap_interval(_array(), [], samples=100, seed=0)
+
+
+def test_bootstrap_draws_whole_groups() -> None:
+    """Of groups a = {0} and b = {1, 1, 1}: twice a has mean 0, each once 3 / 4 and twice b 1, in odds 1 : 2 : 1."""
+    seen: list[Floats] = []
+
+    def mean(sums: Floats) -> Floats:
+        seen.append(sums[:, 0] / sums[:, 1])
+        return seen[-1]
+
+    statistics = np.asarray([[0.0, 1.0], [1.0, 1.0], [1.0, 1.0], [1.0, 1.0]])
+    interval = bootstrap(statistics, ["a", "b", "b", "b"], samples=20_000, seed=0, score=mean)
+    values, counts = np.unique(np.concatenate(seen), return_counts=True)
+    assert values.tolist() == [0, 0.75, 1]
+    assert counts / 20_000 == pytest.approx([0.25, 0.5, 0.25], abs=0.015)
+    assert interval == (0, 1)
+    assert interval == bootstrap_interval(_array(0, 1, 1, 1), ["a", "b", "b", "b"], samples=20_000, seed=0)
+
+
+def test_interval_of_one_group_is_its_mean() -> None:
+    assert bootstrap_interval(_array(1, 2, 6), ["a", "a", "a"], samples=100, seed=0) == (3, 3)
+
+
+def test_pairs_without_a_group_are_drawn_one_by_one() -> None:
+    values = np.arange(400.0)
+    low, high = bootstrap_interval(values, [""] * 400, samples=4000, seed=0)
+    # Mean 199.5, standard error 115.47 / 20.
+    assert (low, high) == pytest.approx((199.5 - 1.96 * 5.77, 199.5 + 1.96 * 5.77), abs=0.8)
+
+
+def test_interval_covers_the_truth_as_often_as_it_says() -> None:
+    random = np.random.default_rng(0)
+    by_group = by_pair = 0
+    for _ in range(TRIALS):
+        values, groups = _clustered(random, groups=60, mean=3)
+        low, high = bootstrap_interval(values, groups, samples=400, seed=0)
+        by_group += low <= 3 <= high
+        low, high = bootstrap_interval(values, [""] * len(values), samples=400, seed=0)
+        by_pair += low <= 3 <= high
+    assert 0.91 <= by_group / TRIALS <= 0.98
+    assert by_pair / TRIALS < 0.85  # what resampling pairs would have claimed to be 95%
+
+
+def test_p_value_is_uniform_when_there_is_no_difference() -> None:
+    random = np.random.default_rng(0)
+    by_group, by_pair = [], []
+    for _ in range(TRIALS):
+        values, groups = _clustered(random, groups=40, mean=0)
+        by_group.append(paired_p_value(values, np.zeros_like(values), groups, samples=200, seed=0))
+        by_pair.append(paired_p_value(values, np.zeros_like(values), [""] * len(values), samples=200, seed=0))
+    for level in (0.05, 0.25, 0.5, 0.75):
+        deviation = np.sqrt(level * (1 - level) / TRIALS)
+        assert np.mean(np.asarray(by_group) <= level) == pytest.approx(level, abs=3 * deviation)
+    assert np.mean(np.asarray(by_pair) <= 0.05) > 0.12  # what pairs taken for independent would have claimed
+
+
+def test_p_value_finds_an_effect() -> None:
+    random = np.random.default_rng(0)
+    values, groups = _clustered(random, groups=200, mean=0.5)
+    noise = random.normal(size=len(values))
+    assert paired_p_value(values + noise, noise, groups, samples=2000, seed=0) == 1 / 2001
+    assert paired_p_value(noise, values + noise, groups, samples=2000, seed=0) == 1 / 2001
+    low, high = paired_difference(values + noise, noise, groups, samples=2000, seed=0)
+    assert 0 < low < 0.5 < high < 1
+
+
+@pytest.mark.parametrize(
+    ("differences", "groups", "p_value"),
+    [
+        ([2.0, 3.0], ["a", "a"], 1.0),  # one group: both signs are as far from 0
+        ([1.0, 1.0], ["", ""], 1 / 2),  # ++ and -- of four
+        ([1.0, 1.0, 1.0], ["a", "b", "c"], 1 / 4),  # +++ and --- of eight
+        ([3.0, -1.0, 1.0], ["a", "b", "c"], 3 / 4),  # |3 - 1 + 1| or more: all but +-- and -++ of eight
+        ([3.0, -1.0, 1.0], ["a", "b", "b"], 1.0),  # b cancels out
+        ([0.0, 0.0], ["", ""], 1.0),
+        ([0.1, 0.2, 0.3, -0.3], ["a", "b", "c", "d"], 3 / 4),  # half of them ties, but for rounding
+    ],
+)
+def test_p_value_by_hand(differences: list[float], groups: list[str], p_value: float) -> None:
+    zeros = np.zeros(len(differences))
+    got = paired_p_value(_array(*differences), zeros, groups, samples=20_000, seed=0)
+    assert got == pytest.approx(p_value, abs=0.015)
+    assert 0 < got <= 1
+
+
+def test_order_of_the_pairs_does_not_matter() -> None:
+    random = np.random.default_rng(0)
+    values, groups = _clustered(random, groups=50, mean=0.2)
+    other = random.normal(size=len(values))
+    order = random.permutation(len(values))
+    shuffled = [groups[pair] for pair in order]
+    for function in (paired_difference, paired_p_value):
+        straight = function(values, other, groups, samples=500, seed=3)
+        assert function(values[order], other[order], shuffled, samples=500, seed=3) == pytest.approx(straight)
+
+
+def test_seed_decides() -> None:
+    values, groups = _clustered(np.random.default_rng(0), groups=50, mean=0)
+    first, again, other = (bootstrap_interval(values, groups, samples=500, seed=seed) for seed in (1, 1, 2))
+    assert first == again != other
+
+
+def test_every_sample_counts_once_however_they_are_blocked(monkeypatch: pytest.MonkeyPatch) -> None:
+    values, groups = _clustered(np.random.default_rng(0), groups=50, mean=0.25)
+    whole = paired_p_value(values, np.zeros_like(values), groups, samples=5000, seed=0)
+    interval = bootstrap_interval(values, groups, samples=5000, seed=0)
+    monkeypatch.setattr(significance, "_BLOCK", 7 * 50)
+    counts: list[int] = []
+
+    def count(sums: Floats) -> Floats:
+        counts.append(len(sums))
+        return sums[:, 0]
+
+    bootstrap(np.ones((len(values), 1)), groups, samples=5000, seed=0, score=count)
+    assert sum(counts) == 5000 and max(counts) == 7
+    assert paired_p_value(values, np.zeros_like(values), groups, samples=5000, seed=0) == pytest.approx(whole, abs=0.03)
+    assert bootstrap_interval(values, groups, samples=5000, seed=0) == pytest.approx(interval, abs=0.03)
