@@ -2,10 +2,13 @@
 // cost no host synchronisation. Each failure is one sentence that names the argument.
 #pragma once
 
+#include "rouge_l.h"
+
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
 #include <c10/util/Exception.h>
 
-#include <limits>
+#include <tuple>
 
 namespace rlseq2seq {
 
@@ -18,14 +21,6 @@ inline void check_int64(const at::Tensor& tensor, const at::Tensor& like, const 
   TORCH_CHECK_VALUE(tensor.device() == like.device(), op, ": ", name, " is on ", tensor.device(),
                     " but the hypotheses are on ", like.device(), ".");
 }
-
-struct RougeLShape {
-  int64_t hypotheses;      // N
-  int64_t time;            // T, columns of the hypotheses
-  int64_t references;      // M
-  int64_t reference_time;  // U, columns of the references
-  int64_t shared;          // hypotheses that share a reference, N / M
-};
 
 inline RougeLShape check_rouge_l(const at::Tensor& hypotheses, const at::Tensor& hypothesis_lengths,
                                  const at::Tensor& references, const at::Tensor& reference_lengths) {
@@ -42,11 +37,24 @@ inline RougeLShape check_rouge_l(const at::Tensor& hypotheses, const at::Tensor&
                     reference_lengths.size(0), " entries for ", shape.references, " references.");
   TORCH_CHECK_VALUE(shape.shared * shape.references == shape.hypotheses, op, ": the number of hypotheses, ",
                     shape.hypotheses, ", must be a multiple of the number of references, ", shape.references, ".");
-  constexpr int64_t limit = std::numeric_limits<int32_t>::max();
+  constexpr int64_t limit = int64_t{1} << 30;
   TORCH_CHECK_VALUE(shape.time < limit && shape.reference_time < limit, op,
-                    ": sequences must be shorter than 2^31 - 1 tokens, not ", shape.time, " and ", shape.reference_time,
-                    ".");
+                    ": sequences must be shorter than 2^30 tokens, not ", shape.time, " and ", shape.reference_time, ".");
   return shape;
+}
+
+using RougeLResult = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
+
+inline RougeLResult empty_rouge_l(const at::Tensor& hypotheses, bool prefixes) {
+  const auto sizes = prefixes ? hypotheses.sizes() : hypotheses.sizes().slice(0, 1);
+  const auto scores = [&] { return at::empty(sizes, hypotheses.options().dtype(at::kFloat)); };
+  return {at::empty(sizes, hypotheses.options().dtype(at::kInt)), scores(), scores(), scores()};
+}
+
+inline RougeLScores addresses(RougeLResult& result) {
+  auto& [lcs, precision, recall, fmeasure] = result;
+  return {lcs.mutable_data_ptr<int32_t>(), precision.mutable_data_ptr<float>(), recall.mutable_data_ptr<float>(),
+          fmeasure.mutable_data_ptr<float>()};
 }
 
 }  // namespace rlseq2seq

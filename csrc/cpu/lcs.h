@@ -98,26 +98,26 @@ class Stepper {
  public:
   explicit Stepper(int64_t time) : steps_(static_cast<size_t>(time)) {}
 
-  // carries[t] is what comes into the stretch at token t and becomes what goes out of it; in the first stretch nothing
-  // comes in, whatever stands there. Returns how many go out.
-  template <class Bits>
-  int32_t run(const Matches<Bits>& matches, const int64_t* tokens, int64_t length, bool first, uint8_t* carries) {
-    if (first) std::fill_n(carries, length, uint8_t{0});
-    // A token changes nothing if it neither matches nor has a carry: only the others are stepped through.
+  // carries[t] is what comes into the stretch at token t and becomes what goes out of it; nothing comes into the first
+  // stretch, whatever stands there. Returns how many go out.
+  template <bool kFirst, class Bits>
+  int32_t run(const Matches<Bits>& matches, const int64_t* tokens, int64_t length, uint8_t* carries) {
+    if (kFirst) std::fill_n(carries, length, uint8_t{0});
     Step* const steps = steps_.data();
+    // A token that neither matches nor has a carry changes nothing. Only the others are stepped through.
     size_t count = 0;
     for (int64_t t = 0; t < length; ++t) {
       bool found;
       const size_t slot = matches.find(tokens[t], found);
-      steps[count] = {static_cast<uint32_t>(t), static_cast<uint32_t>(slot & -static_cast<size_t>(found))};
-      count += found | carries[t];
+      steps[count] = {static_cast<uint32_t>(t), static_cast<uint32_t>(kFirst || found ? slot : 0)};
+      count += kFirst ? found : found | carries[t];
     }
     Bits v = ~Bits{0};
     int32_t sum_of_carries = 0;
     for (size_t i = 0; i < count; ++i) {
       uint8_t& carry = carries[steps[i].time];
       const Bits hits = v & matches.at(steps[i].slot);
-      const Bits sum = v + hits + carry;
+      const Bits sum = kFirst ? v + hits : v + hits + carry;
       carry = 1 ^ static_cast<uint8_t>(sum >> Matches<Bits>::kTokens);
       sum_of_carries += carry;
       v = sum | (v ^ hits);

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic_core import to_json
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -11,10 +12,14 @@ from rlseq2seq.errors import UserError
 
 PARAMS = Path("params.yaml")
 
-# Strict: "10" is no integer and 1 is no boolean; an unknown key is an error, as is a missing one.
-STRICT = ConfigDict(extra="forbid", strict=True)
+# Strict: "10" and 10.0 are no integers, 1 is no boolean, infinity is no number; an unknown key is an error, as is a
+# missing one.
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 Section = TypeVar("Section")
+
+# Pydantic's words for JSON, in those of YAML.
+_WORDS = {"Input should be": "must be", "an object": "a mapping", "a valid array": "a list"}
 
 
 def read_params(path: Path = PARAMS) -> dict[str, Any]:
@@ -41,7 +46,8 @@ def parse(kind: type[Section], values: object, name: str) -> Section:
         UserError: one line for the first bad key: its name, its value and what is allowed.
     """
     try:
-        return TypeAdapter(kind).validate_python(values, strict=False)
+        # As JSON: there even a strict pydantic takes mappings for dataclasses and lists for tuples.
+        return TypeAdapter(kind).validate_json(to_json(values, inf_nan_mode="constants"))
     except ValidationError as error:
         raise UserError(_sentence(error, name)) from None
 
@@ -68,5 +74,7 @@ def _sentence(error: ValidationError, name: str) -> str:
             return f"{key} is not a parameter: remove it, or see params.yaml in git for the names{tail}"
         case "missing" | "missing_argument":
             return f"{key} is missing: every parameter stands in params.yaml, with its default in git{tail}"
-    message = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    message = first["msg"].removeprefix("Value error, ")
+    for theirs, ours in _WORDS.items():
+        message = message.replace(theirs, ours)
     return f"{key} is {first['input']!r}: {message[0].lower()}{message[1:]}{tail}"

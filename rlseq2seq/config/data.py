@@ -25,8 +25,8 @@ class PythonDocstringsConfig:
 class FilesConfig:
     """A user's own files.
 
-    ``train``, ``validation`` and ``test`` are each a path: JSON lines or TSV (by the ending, ``.gz`` allowed), or
-    the stem of two parallel text files with the endings ``source_suffix`` and ``target_suffix``.
+    ``train``, ``validation`` and ``test`` are each the path of a file of JSON lines or TSV, or the stem of two parallel
+    text files with the endings ``source_suffix`` and ``target_suffix``; ``.gz`` may follow, written here or not.
     """
 
     format: Literal["jsonl", "tsv", "parallel"]

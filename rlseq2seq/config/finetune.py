@@ -1,8 +1,8 @@
 """Parameters of the finetune stage: reinforcement learning from the pretrained model."""
 
-from typing import Annotated, Literal, Self
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass
 
 from rlseq2seq.config.base import STRICT
@@ -12,6 +12,7 @@ from rlseq2seq.config.training import (
     Fraction,
     OptimizerConfig,
     Positive,
+    Seed,
     ValidationConfig,
 )
 
@@ -26,7 +27,7 @@ class RewardConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class FinetuneConfig:
-    seed: Annotated[int, Field(ge=0)]
+    seed: Seed
     method: Literal["rloo", "self_critical"]
     samples: Count
     eta: Fraction
@@ -38,8 +39,9 @@ class FinetuneConfig:
     coverage: CoverageConfig
     validation: ValidationConfig
 
-    @model_validator(mode="after")
-    def _leave_one_out_needs_another(self) -> Self:
-        if self.method == "rloo" and self.samples < 2:
-            raise ValueError("rloo compares each sample with the others: it needs samples >= 2")
-        return self
+    @field_validator("samples")
+    @classmethod
+    def _leave_one_out_needs_another(cls, samples: int, others: ValidationInfo) -> int:
+        if others.data.get("method") == "rloo" and samples < 2:
+            raise ValueError("must be 2 or more, as rloo compares each sample with the others")
+        return samples

@@ -1,17 +1,14 @@
 """Parameters of the pretrain stage: maximum likelihood."""
 
-from typing import Annotated
-
-from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from rlseq2seq.config.base import STRICT
-from rlseq2seq.config.training import Count, CoverageConfig, OptimizerConfig, Positive, ValidationConfig
+from rlseq2seq.config.training import Count, CoverageConfig, OptimizerConfig, Positive, Seed, ValidationConfig
 
 
 @dataclass(frozen=True, config=STRICT)
 class PretrainConfig:
-    seed: Annotated[int, Field(ge=0)]
+    seed: Seed
     epochs: Count
     batch_size: Count
     learning_rate: Positive

@@ -11,6 +11,8 @@ Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
+# Times the steps of a run it is still a seed that PyTorch takes.
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 @dataclass(frozen=True, config=STRICT)

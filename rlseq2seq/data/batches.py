@@ -15,8 +15,10 @@ from torch import Tensor
 from rlseq2seq.data.store import RaggedArray, TokenStore
 from rlseq2seq.token_ids import PAD
 
-# Pairs are sorted by length within this many batches: enough that padding is rare, few enough that order stays random.
-_BUCKET_BATCHES = 50
+# Pairs are sorted by length within a pool of this many batches: by target into as many groups as its root, each by
+# source. So both are near-equal in a batch, and padding is rare; few enough batches that the order stays random.
+_GROUPS = 8
+_POOL_BATCHES = _GROUPS**2
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class BatchOrder:
     """Which rows make up the batch of a step: every row once an epoch, shuffled anew each epoch."""
 
     def __init__(self, store: TokenStore, batch_size: int, seed: int) -> None:
-        self._lengths = (store.targets.lengths, store.sources.lengths)
+        self._source_lengths, self._target_lengths = store.sources.lengths, store.targets.lengths
         self._batch_size, self._seed = batch_size, seed
         self.batches_per_epoch = -(-len(store) // batch_size)
         self._epoch = lru_cache(maxsize=1)(self._make_epoch)
@@ -49,14 +51,17 @@ class BatchOrder:
 
     def _make_epoch(self, epoch: int) -> list[npt.NDArray[np.int64]]:
         random = np.random.default_rng((self._seed, epoch))
-        rows = random.permutation(len(self._lengths[0]))
-        bucket = self._batch_size * _BUCKET_BATCHES
         batches = []
-        for start in range(0, len(rows), bucket):
-            chunk = rows[start : start + bucket]
-            chunk = chunk[np.lexsort([lengths[chunk] for lengths in self._lengths])]
-            batches += [chunk[i : i + self._batch_size] for i in range(0, len(chunk), self._batch_size)]
+        for pool in _cut(random.permutation(len(self._source_lengths)), self._batch_size * _POOL_BATCHES):
+            pool = pool[np.argsort(self._target_lengths[pool], kind="stable")]
+            for group in _cut(pool, self._batch_size * _GROUPS):
+                batches += _cut(group[np.argsort(self._source_lengths[group], kind="stable")], self._batch_size)
         return [batches[i] for i in random.permutation(len(batches))]
+
+
+def _cut(rows: npt.NDArray[np.int64], size: int) -> list[npt.NDArray[np.int64]]:
+    """``rows`` in pieces of ``size``, the last one what is left."""
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
 def in_length_order(store: TokenStore, count: int, batch_size: int) -> Iterator[npt.NDArray[np.int64]]:

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +27,11 @@ CONFIG_FILE = "tokenizer.json"
 _CAMEL_CASE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _PUNCTUATION = re.compile(r"([^\w\s])")
 
+# Sentencepiece marks the beginning of a word with this, and gives a run of unknown pieces as one.
+_SPACE = "\u2581"
+_UNKNOWN_PIECES = re.compile(f"{_SPACE}[^{_SPACE}]*|[^{_SPACE}]+")
+_UNKNOWN_TEXT = "\u2047"  # a double question mark
+
 
 class EncodedSource(NamedTuple):
     """``ids`` may be extended; ``copies`` are the texts of the extended ones, in order."""
@@ -40,10 +46,13 @@ class Vocabulary:
     def __init__(self, model: bytes, config: TokenizationConfig) -> None:
         self.model = model
         self.config = config
-        self._pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
+        self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+        self._pieces: list[str] = [self._processor.id_to_piece(i) for i in range(self._processor.vocab_size())]
+        self._pieces[PAD] = self._pieces[START] = ""
+        self._pieces[UNKNOWN] = f"{_SPACE}{_UNKNOWN_TEXT}{_SPACE}"
 
     def __len__(self) -> int:
-        return int(self._pieces.vocab_size())
+        return len(self._pieces)
 
     @classmethod
     def train(cls, sources: Iterable[str], targets: Iterable[str], config: TokenizationConfig) -> "Vocabulary":
@@ -96,14 +105,10 @@ class Vocabulary:
 
     def encode_source(self, text: str) -> EncodedSource:
         """Encode a source, cut to ``max_source_tokens``."""
-        pieces = self._pieces.encode_as_pieces(prepare(text, self.config, is_source=True))
         copies: dict[str, int] = {}
         ids = []
-        for piece in pieces[: self.config.max_source_tokens]:
-            id_ = self._pieces.piece_to_id(piece)
-            if id_ == UNKNOWN:
-                id_ = copies.setdefault(piece, len(self) + len(copies))
-            ids.append(id_)
+        for piece, id_ in islice(self._encode(text, is_source=True), self.config.max_source_tokens):
+            ids.append(copies.setdefault(piece, len(self) + len(copies)) if id_ == UNKNOWN else id_)
         return EncodedSource(ids, list(copies))
 
     def encode_target(self, text: str, copies: Sequence[str] = ()) -> list[int]:
@@ -112,12 +117,16 @@ class Vocabulary:
         An unknown piece becomes the extended id of its copy in the source, and `UNKNOWN` where the source lacks it.
         """
         extended = {piece: len(self) + i for i, piece in enumerate(copies)}
-        pieces = self._pieces.encode_as_pieces(prepare(text, self.config, is_source=False))
-        ids = []
-        for piece in pieces[: self.config.max_target_tokens - 1]:
-            id_ = self._pieces.piece_to_id(piece)
-            ids.append(extended.get(piece, UNKNOWN) if id_ == UNKNOWN else id_)
-        return [*ids, END]
+        pieces = islice(self._encode(text, is_source=False), self.config.max_target_tokens - 1)
+        return [*(extended.get(piece, UNKNOWN) if id_ == UNKNOWN else id_ for piece, id_ in pieces), END]
+
+    def _encode(self, text: str, *, is_source: bool) -> Iterator[tuple[str, int]]:
+        for piece in self._processor.encode_as_pieces(prepare(text, self.config, is_source=is_source)):
+            id_ = self._processor.piece_to_id(piece)
+            if id_ > END:
+                yield piece, id_
+            else:  # unknown, even where the text spells the name of a reserved id, such as </s>
+                yield from ((unknown, UNKNOWN) for unknown in _UNKNOWN_PIECES.findall(piece))
 
     def decode(self, ids: Iterable[int], copies: Sequence[str] = ()) -> str:
         """Text of the ids up to the first end token."""
@@ -125,11 +134,8 @@ class Vocabulary:
         for id_ in ids:
             if id_ == END:
                 break
-            if id_ >= len(self):
-                pieces.append(copies[id_ - len(self)])
-            elif id_ not in (PAD, START):
-                pieces.append(self._pieces.id_to_piece(id_))
-        return str(self._pieces.decode_pieces(pieces))
+            pieces.append(self._pieces[id_] if id_ < len(self) else copies[id_ - len(self)])
+        return " ".join(filter(None, "".join(pieces).split(_SPACE)))
 
     def decode_rows(self, rows: Sequence[Sequence[int]], copies: Sequence[Sequence[str]]) -> list[str]:
         """Texts of N rows of ids for B sources with their ``copies``; row i belongs to source i // (N / B)."""

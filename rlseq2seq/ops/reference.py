@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid, pad
 
 from rlseq2seq.ops.contracts import Attended, Mixture
+from rlseq2seq.token_ids import UNKNOWN
 
 
 def copy_attention(
@@ -42,15 +43,16 @@ def copy_attention(
 def pointer_loss(mixture: Mixture, targets: Tensor) -> Tensor:
     """Log-probabilities [N] of ``targets`` [N] (int64, extended ids allowed), in log space and always finite.
 
-    A target whose copies have an attention that underflows counts as the smallest normal number.
+    Attention that underflows counts as the smallest normal number where a target can only be copied. A model that
+    cannot copy scores an extended target as the unknown token.
     """
     logits = torch.addmm(mixture.bias, mixture.features, mixture.weight.T)
     known = targets < len(mixture.weight)
-    generated = logits.gather(1, (targets * known)[:, None])[:, 0] - logits.logsumexp(-1)
+    generated = logits.gather(1, targets.masked_fill(~known, UNKNOWN)[:, None])[:, 0] - logits.logsumexp(-1)
     if mixture.gate_logits is None:
         return generated
     copied = (mixture.attention * (mixture.source_ids == targets[:, None])).sum(-1)
-    copied = copied.clamp_min(torch.finfo(copied.dtype).tiny).log() + logsigmoid(-mixture.gate_logits)
+    copied = _log_copied(copied, known) + logsigmoid(-mixture.gate_logits)
     generated = (generated + logsigmoid(mixture.gate_logits)).masked_fill(~known, -torch.inf)
     return torch.logaddexp(generated, copied)
 
@@ -68,8 +70,14 @@ def mixture_log_probs(mixture: Mixture, extended_size: int) -> Tensor:
     generated = generated + logsigmoid(mixture.gate_logits)[:, None]
     ids = mixture.source_ids
     mass = torch.zeros_like(generated).scatter_add(1, ids, mixture.attention).gather(1, ids)
-    copied = mass.clamp_min(torch.finfo(mass.dtype).tiny).log() + logsigmoid(-mixture.gate_logits)[:, None]
+    copied = _log_copied(mass, ids < len(mixture.weight)) + logsigmoid(-mixture.gate_logits)[:, None]
     return generated.scatter(1, ids, torch.logaddexp(generated.gather(1, ids), copied))
+
+
+def _log_copied(mass: Tensor, known: Tensor) -> Tensor:
+    """Log of the attention ``mass`` on tokens, which are generated too where ``known``; elsewhere it stays finite."""
+    smallest = torch.finfo(mass.dtype).tiny
+    return mass.clamp_min(smallest).log().masked_fill(known & (mass < smallest), -torch.inf)
 
 
 def rouge_l(

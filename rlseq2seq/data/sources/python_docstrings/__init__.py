@@ -32,7 +32,6 @@ def load(config: PythonDocstringsConfig) -> Corpus:
     kept = {"train": train, "validation": validation, "test": splits["test"]}
     facts = dict(counts + duplicates)
     facts["near_held_out"] = len(candidates) - sum(map(len, kept.values()))
-    facts |= {f"pairs_{name}": len(found) for name, found in kept.items()}
     packages = Counter(candidate.package for found in kept.values() for candidate in found)
     facts |= {f"from_{package}": count for package, count in sorted(packages.items())}
     return Corpus({name: [candidate.pair for candidate in found] for name, found in kept.items()}, facts)

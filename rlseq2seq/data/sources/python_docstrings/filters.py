@@ -30,6 +30,8 @@ _REMARK = re.compile(
     r"""\W*(
       (todo|fixme|xxx|nb|n\.b|notes?|warning|important|unused|placeholder)\b
     | hack:
+    | (we|i)\b
+    | (this\ is|to\ be)\ (for|used|called|needed)\b
     | internal(\ use)?(\ only)?\W*$
     | (only\ )?for\ internal\ use
     | (do\ not|don't|not)\ (use|call|implemented|supported)

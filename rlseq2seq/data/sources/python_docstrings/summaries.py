@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 # What ends a summary although no blank line comes before it: a field, a section, a list, a doctest, a directive.
@@ -61,7 +62,7 @@ class Summary:
 
 
 def summarize(docstring: str) -> Summary:
-    """Take a docstring apart; a signature or directive that stands before the first sentence is dropped."""
+    """Take a docstring apart, without a signature or directive before its first sentence, and without doctests."""
     lines = inspect.cleandoc(docstring).splitlines()
     start = _skip_preamble(lines)
     stop = start
@@ -71,8 +72,17 @@ def summarize(docstring: str) -> Summary:
     cut = sentence_end(paragraph)
     return Summary(
         sentence=_finish(plain_text(paragraph[:cut])),
-        rest="\n".join(filter(None, (plain_text(line) for line in [paragraph[cut:], *lines[stop:]]))),
+        rest="\n".join(filter(None, map(plain_text, [paragraph[cut:], *_without_doctests(lines[stop:])]))),
     )
+
+
+def _without_doctests(lines: list[str]) -> Iterator[str]:
+    """Leave out examples with their output: they last until a blank line."""
+    in_doctest = False
+    for line in lines:
+        in_doctest = bool(line.strip()) and (in_doctest or line.lstrip().startswith(">>>"))
+        if not in_doctest:
+            yield line
 
 
 def plain_text(line: str) -> str:
@@ -89,24 +99,23 @@ def plain_text(line: str) -> str:
 def sentence_end(text: str) -> int:
     """Where the first sentence of ``text`` ends (its length if it has but one)."""
     for match in _SENTENCE_END.finditer(text):
-        before = text[: match.start()]
-        word = before.split()[-1].lstrip("([{'\"`*") if before.strip() else ""
-        after = text[match.end() :].lstrip("\"')]`* ")
-        if match[0] == "." and after and (_is_abbreviated(word, after) or before.strip().isdigit()):
-            continue
-        if _is_open(before):
-            continue
         end = match.end()
         while end < len(text) and text[end] in "\"')]`*":
             end += 1
-        return end
+        before, after = text[: match.start()], text[end:].lstrip("\"'`*([ ")
+        if match[0] == "." and after and _is_abbreviated(before, after):
+            continue
+        goes_on = end > match.end() and after[:1].islower()  # a quoted sentence within this one
+        if not (goes_on or _is_open(text[:end])):
+            return end
     return len(text)
 
 
-def _is_abbreviated(word: str, after: str) -> bool:
+def _is_abbreviated(before: str, after: str) -> bool:
+    word = before.split()[-1].lstrip("([{'\"`*") if before.strip() else ""
     if _PERHAPS_ABBREVIATION.fullmatch(word):
         return not after[0].isupper()
-    return _ABBREVIATION.fullmatch(word) is not None
+    return _ABBREVIATION.fullmatch(word) is not None or before.strip().isdigit()
 
 
 def _is_open(text: str) -> bool:
@@ -144,7 +153,8 @@ def _ends_summary(lines: list[str], index: int, start: int) -> bool:
 
 def _finish(sentence: str) -> str:
     """End with a full stop, whether or not the author did."""
-    sentence = sentence.strip().strip("\"'") if sentence.count('"') + sentence.count("'") == 1 else sentence.strip()
-    if not sentence or sentence[-1] in ".!?:":
+    if sentence.count('"') + sentence.count("'") == 1:  # what is left of a pair that the next sentence closes
+        sentence = sentence.strip("\"'")
+    if not sentence or sentence[-1] == ":" or sentence.rstrip("\"')]")[-1:] in (".", "!", "?"):
         return sentence
     return sentence.rstrip(",;-") + "."

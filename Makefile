@@ -1,0 +1,51 @@
+# make repro    environment, extension, and the whole pipeline (dvc repro)
+# make test     environment, extension, and every check
+# make build    environment and extension
+# make lock     requirements.lock anew, from pyproject.toml
+#
+# On Linux the package index serves a CUDA build of torch of several gigabytes. For the CPU build:
+#     make repro TORCH_INDEX=https://download.pytorch.org/whl/cpu
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH_INDEX ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+RUN := PATH="$(abspath $(BIN)):$$PATH"
+SOURCES := setup.py pyproject.toml $(wildcard csrc/* csrc/*/*)
+
+.PHONY: repro test build lint lock
+
+repro: build
+	$(RUN) dvc repro
+
+test: build lint
+	$(RUN) dvc repro --dry --allow-missing
+	$(BIN)/python -m pytest
+
+lint: build
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+build: $(VENV)/.built
+
+$(VENV)/.installed: requirements.lock
+	@echo "installing the pinned packages into $(VENV)"
+	$(PYTHON) -m venv $(VENV)
+	$(if $(TORCH_INDEX),$(PIP) install --index-url $(TORCH_INDEX) $$(grep '^torch==' requirements.lock))
+	$(PIP) install -r requirements.lock
+	@touch $@
+
+$(VENV)/.built: $(VENV)/.installed $(SOURCES)
+	@echo "building the extension"
+	$(PIP) install --no-build-isolation --no-deps --editable .
+	@touch $@
+
+lock:
+	$(PYTHON) -m venv --clear .venv-lock
+	.venv-lock/bin/pip install --quiet torch==2.13.0 setuptools wheel ninja pybind11
+	.venv-lock/bin/pip install --quiet --no-build-isolation --editable '.[pipeline,dev]'
+	.venv-lock/bin/pip freeze --all --exclude-editable --exclude pip | sed 's/+cpu$$//' > requirements.lock
+	rm -r .venv-lock

@@ -1,0 +1,191 @@
+"""Small texts, models, mixtures and batches for tests."""
+
+import random
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from rlseq2seq.config.model import ModelConfig
+from rlseq2seq.config.tokenization import TokenizationConfig
+from rlseq2seq.data.batches import Batch
+from rlseq2seq.models.pointer_generator import PointerGenerator
+from rlseq2seq.models.protocol import Steps
+from rlseq2seq.ops import Mixture
+from rlseq2seq.token_ids import END, PAD
+
+WORDS = "return compute the a sum mean of values rows columns from given array list , . axis along split join".split()
+
+
+def sentences(count: int = 200) -> list[str]:
+    chooser = random.Random(0)
+    return [" ".join(chooser.choices(WORDS, k=chooser.randint(3, 9))) for _ in range(count)]
+
+
+def tokenization_config(**changes: Any) -> TokenizationConfig:
+    config = TokenizationConfig(
+        type="unigram",
+        vocabulary_size=80,
+        lowercase=True,
+        split_identifiers=True,
+        max_source_tokens=20,
+        max_target_tokens=8,
+    )
+    return replace(config, **changes)
+
+
+def tiny_model(
+    vocabulary_size: int, seed: int = 0, *, coverage: bool = False, dtype: torch.dtype = torch.float64, **changes: Any
+) -> PointerGenerator:
+    """A pointer-generator in evaluation mode, all of whose weights are random, large and different from 0."""
+    config = ModelConfig(
+        embedding_size=5,
+        encoder_size=4,
+        decoder_size=6,
+        attention_size=3,
+        dropout=0.0,
+        tie_embeddings=True,
+        copy=True,
+    )
+    model = PointerGenerator(replace(config, **changes), vocabulary_size).to(dtype).eval()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=dtype))
+    model.uses_coverage = coverage
+    return model
+
+
+def random_batch(
+    seed: int, vocabulary_size: int, *, size: int = 4, width: int = 6, copies: int = 2, empty: bool = False
+) -> Batch:
+    """Pairs of random ids and lengths, whose sources and targets hold extended ids if ``copies`` is above 0.
+
+    The last source is empty if ``empty``. Padding is `PAD`, and target texts are only names.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def ids() -> tuple[Tensor, Tensor]:
+        values = torch.randint(END + 1, vocabulary_size + copies, (size, width), generator=generator)
+        lengths = torch.randint(1, width + 1, (size,), generator=generator)
+        return values, lengths
+
+    sources, source_lengths = ids()
+    targets, target_lengths = ids()
+    if empty:
+        source_lengths[-1] = 0
+    place = torch.arange(width)
+    sources[place >= source_lengths[:, None]] = PAD
+    targets[place == target_lengths[:, None] - 1] = END
+    targets[place >= target_lengths[:, None]] = PAD
+    return Batch(
+        sources=sources,
+        source_lengths=source_lengths,
+        targets=targets,
+        target_lengths=target_lengths,
+        rows=tuple(range(size)),
+        copies=tuple([f"copy{i}" for i in range(copies)] for _ in range(size)),
+        target_texts=tuple(f"target {i}" for i in range(size)),
+    )
+
+
+def move(batch: Batch, device: torch.device) -> Batch:
+    """``batch`` with its tensors on ``device``."""
+    names = ("sources", "source_lengths", "targets", "target_lengths")
+    return replace(batch, **{name: getattr(batch, name).to(device) for name in names})
+
+
+def random_mixture(
+    seed: int,
+    *,
+    rows: int = 3,
+    vocabulary_size: int = 7,
+    extended: int = 3,
+    width: int = 6,
+    copy: bool = True,
+    sharpness: float = 1.0,
+    dtype: torch.dtype = torch.float64,
+) -> Mixture:
+    """A mixture with repeated, extended and padded source ids; ``sharpness`` scales all logits."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return sharpness * torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    source_ids = torch.randint(END + 1, vocabulary_size + extended, (rows, width), generator=generator)
+    padding = torch.arange(width) >= torch.randint(1, width + 1, (rows, 1), generator=generator)
+    attention = normal(rows, width).masked_fill(padding, -torch.inf).softmax(-1)
+    return Mixture(
+        features=normal(rows, 4).to(dtype),
+        weight=normal(vocabulary_size, 4).to(dtype),
+        bias=normal(vocabulary_size).to(dtype),
+        gate_logits=normal(rows).to(dtype) if copy else None,
+        attention=attention.to(dtype),
+        source_ids=source_ids.masked_fill(padding, PAD),
+    )
+
+
+def on(mixture: Mixture, device: torch.device) -> Mixture:
+    """``mixture`` on ``device``."""
+    return Mixture(*(None if tensor is None else tensor.to(device) for tensor in mixture))
+
+
+class TableMemory(NamedTuple):
+    source_ids: Tensor
+    mask: Tensor
+
+
+class TableState(NamedTuple):
+    like: Tensor
+    context: Tensor
+
+
+class TableModel(nn.Module):
+    """A model whose next-token distribution is a row of a table, chosen by the source and the tokens so far.
+
+    Small enough that everything it can write may be enumerated, and its parameters are its distributions.
+    """
+
+    uses_coverage = False
+
+    def __init__(self, vocabulary_size: int, width: int, seed: int = 0, contexts: int = 61, *, copy: bool = True):
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+
+        def table(*shape: int) -> nn.Parameter:
+            return nn.Parameter(torch.randn(contexts, *shape, generator=generator, dtype=torch.float64))
+
+        self.vocabulary_size = vocabulary_size
+        self.logits, self.attention, self.gate = table(vocabulary_size), table(width), table()
+        self.copy = copy
+
+    def encode(self, sources: Tensor, lengths: Tensor) -> TableMemory:
+        return TableMemory(sources, torch.arange(sources.shape[1], device=sources.device) < lengths[:, None])
+
+    def initial_state(self, memory: TableMemory) -> TableState:
+        return TableState(self.logits.new_zeros(len(memory.mask)), (memory.source_ids * memory.mask).sum(1) * 13)
+
+    def step(self, memory: TableMemory, state: TableState, tokens: Tensor) -> tuple[Mixture, TableState]:
+        context = (state.context * 7 + tokens + 1) % len(self.logits)
+        features = nn.functional.one_hot(context, len(self.logits)).to(self.logits.dtype)
+        scores = self.attention[context][:, : memory.mask.shape[1]].masked_fill(~memory.mask, -torch.inf)
+        gate_logits = self.gate[context] if self.copy else None
+        bias = self.logits.new_zeros(self.vocabulary_size)
+        mixture = Mixture(features, self.logits.T, bias, gate_logits, scores.softmax(-1), memory.source_ids)
+        return mixture, TableState(state.like, context)
+
+    def all_steps(self, memory: TableMemory, tokens: Tensor) -> Steps:
+        state, mixtures = self.initial_state(memory), []
+        for column in tokens.unbind(1):
+            mixture, state = self.step(memory, state, column)
+            mixtures.append(mixture)
+        features, attention = (torch.stack([m[place] for m in mixtures], 1) for place in (0, 4))
+        gate_logits = torch.stack([m.gate_logits for m in mixtures], 1) if self.copy else None
+        return Steps(features, gate_logits, attention, attention.new_zeros(tokens.shape))
+
+    def mixture(self, memory: TableMemory, steps: Steps, row: Tensor, step: Tensor) -> Mixture:
+        gate_logits = None if steps.gate_logits is None else steps.gate_logits[row, step]
+        bias = self.logits.new_zeros(self.vocabulary_size)
+        ids = memory.source_ids[row]
+        return Mixture(steps.features[row, step], self.logits.T, bias, gate_logits, steps.attention[row, step], ids)
