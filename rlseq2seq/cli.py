@@ -2,12 +2,14 @@
 
 import argparse
 import json
+import math
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, NoReturn
 
 from rlseq2seq.errors import UserError
 
@@ -32,11 +34,20 @@ examples:
 """
 
 
+_JSON_START = re.compile(r'\s*\{\s*"')
+
+
 class Source(NamedTuple):
     """A source, and the JSON object that it came in, if it did."""
 
     text: str
     row: dict[str, object] | None
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One sentence, like every other error, instead of the usage before it."""
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -55,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     layout = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("rlseq2seq", description=_DESCRIPTION, epilog=_EXAMPLES, formatter_class=layout)
+    parser = _Parser("rlseq2seq", description=_DESCRIPTION, epilog=_EXAMPLES, formatter_class=layout)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     generate = commands.add_parser(
         "generate",
@@ -66,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     generate.add_argument("input", nargs="?", default="-", metavar="FILE", help="what to read; - is standard input")
     generate.add_argument(
-        "--format", choices=("auto", "lines", "jsonl"), default="auto", help="auto: by the first line"
+        "--format", choices=("auto", "lines", "jsonl"), default="auto", help="auto (default): by the first line"
     )
     generate.add_argument("--output", type=Path, metavar="FILE", help="where to write; default standard output")
     generate.add_argument(
@@ -74,33 +85,35 @@ def _parser() -> argparse.ArgumentParser:
     )
     generate.add_argument("--beam-size", type=_at_least(1), default=1, metavar="N", help="1, the default, is greedy")
     generate.add_argument(
-        "--length-penalty", type=float, default=1.0, metavar="X", help="log-probability / length ** X"
+        "--length-penalty", type=_at_least(0, float), default=1.0, metavar="X", help="log-probability / length ** X"
     )
     generate.add_argument("--block-ngrams", type=_at_least(0), default=0, metavar="N", help="no N-gram twice; 0: off")
     generate.add_argument("--min-tokens", type=_at_least(0), default=0, metavar="N", help="at least N tokens an output")
     generate.add_argument("--batch-size", type=_at_least(1), default=64, metavar="N", help="sources at a time")
-    generate.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default), cuda, cuda:1")
+    generate.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default), cuda, cuda:1, auto")
     return parser
 
 
-def _at_least(lowest: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        value = int(text)
-        if value < lowest:
-            raise argparse.ArgumentTypeError(f"{text} is less than {lowest}")
+def _at_least(lowest: int, kind: Callable[[str], float] = int) -> Callable[[str], float]:
+    def number(text: str) -> float:
+        value = kind(text)
+        if not lowest <= value < math.inf:
+            raise argparse.ArgumentTypeError(f"{text} is not a number of at least {lowest}")
         return value
 
-    number.__name__ = "number"  # what argparse calls it in its message
-    return number
+    return number  # argparse calls what it wanted by this name
 
 
 def _generate(options: argparse.Namespace) -> None:
     # Everything is read and checked before anything is written.
     sources = read_sources(options.input, options.format)
+    if options.output is not None and (options.output.is_dir() or not options.output.parent.is_dir()):
+        raise UserError(f"--output {options.output} is not a file that can be made: name one in a folder that is there")
     from rlseq2seq.config.decoding import BeamConfig  # late: --help and bad input do not wait for PyTorch
     from rlseq2seq.generation import load
+    from rlseq2seq.training.device import find_device
 
-    generator = load(options.checkpoint, options.device)
+    generator = load(options.checkpoint, str(find_device(options.device, "--device")))
     search = BeamConfig(
         beam_size=options.beam_size,
         length_penalty=options.length_penalty,
@@ -108,14 +121,15 @@ def _generate(options: argparse.Namespace) -> None:
         min_tokens=options.min_tokens,
     )
     outputs = generator.generate((source.text for source in sources), search, options.batch_size, progress=True)
-    lines = [_line(source, output) for source, output in zip(sources, outputs, strict=True)]
+    lines = [_line(source, output).encode() for source, output in zip(sources, outputs, strict=True)]
     if options.output is None:
-        sys.stdout.writelines(lines)
+        sys.stdout.buffer.writelines(lines)
         sys.stdout.flush()
-    else:
-        part = options.output.with_name(f".{options.output.name}.part")
-        part.write_text("".join(lines), encoding="utf-8")
-        part.replace(options.output)
+        return
+    try:
+        options.output.write_bytes(b"".join(lines))
+    except OSError as error:
+        raise UserError(f"--output {options.output} cannot be written ({error.strerror}): name another") from None
 
 
 def _line(source: Source, output: str) -> str:
@@ -138,7 +152,8 @@ def read_sources(name: str, form: str) -> list[Source]:
         raise UserError(
             f"{title} cannot be read ({error.strerror}): name a file of sources, or - for standard input"
         ) from None
-    if form == "lines" or (form == "auto" and not (lines and lines[0].lstrip().startswith('{"'))):
+    first = next(filter(str.strip, lines), "")
+    if form == "lines" or (form == "auto" and not _JSON_START.match(first)):
         return [Source(line, None) for line in lines]
     return [_json_source(line, f"{title}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
 
@@ -147,7 +162,8 @@ def _decoded(file: IO[bytes], title: str) -> list[str]:
     lines = []
     for number, line in enumerate(file, 1):
         try:
-            lines.append(line.decode().rstrip("\r\n"))
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")  # editors may begin a file with a mark
+            lines.append(text.rstrip("\r\n"))
         except UnicodeDecodeError:
             raise UserError(f"{title}, line {number} is not UTF-8: convert the file (iconv -t UTF-8)") from None
     return lines
@@ -156,9 +172,11 @@ def _decoded(file: IO[bytes], title: str) -> list[str]:
 def _json_source(line: str, place: str) -> Source:
     try:
         row = json.loads(line)
-    except json.JSONDecodeError as error:
+        json.dumps(row, ensure_ascii=False).encode()  # refuses half a character (an unpaired \\ud800), as JSON does not
+    except (ValueError, RecursionError) as error:
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
         raise UserError(
-            f"{place} is not JSON ({error.msg}): each line must be an object (--format lines for text)"
+            f"{place} is not JSON ({reason}): each line must be an object (--format lines for text)"
         ) from None
     if not isinstance(row, dict) or not isinstance(row.get("source"), str):
         raise UserError(f'{place} has no text "source": each line must be an object like {{"source": "..."}}')

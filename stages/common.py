@@ -47,5 +47,5 @@ def write_text_whole(path: Path, text: str) -> None:
     """Write ``path`` through a temporary file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(text)
+    part.write_text(text, encoding="utf-8")
     part.replace(path)

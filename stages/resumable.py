@@ -33,7 +33,11 @@ def run_folder(stage: str) -> Iterator[Path]:
         folder = RUNS / f"{stage}-{fingerprint(stage)}"
         for other in RUNS.glob(f"{stage}-*"):
             if other != folder or _forced():
-                shutil.rmtree(other)
+                # By way of another name: a kill meanwhile leaves no half of it under its own.
+                doomed = RUNS / f"removed-{stage}"
+                shutil.rmtree(doomed, ignore_errors=True)
+                other.rename(doomed)
+                shutil.rmtree(doomed)
         folder.mkdir(exist_ok=True)
         yield folder
 
@@ -76,6 +80,13 @@ def _locked(path: Path, stage: str) -> Iterator[None]:
 
 def _forced() -> bool:
     """Whether the `dvc` that runs this stage was told to start anew. It tells its stages nothing of its options."""
-    commands = [process.cmdline() for process in psutil.Process().parents()]
+    commands = map(_command, psutil.Process().parents())
     by_dvc = (words for words in commands if any(re.search(r"(^|/)dvc$", word) for word in words[:3]))
-    return any(re.fullmatch(r"--force|-[a-zA-RT-Z]*f[a-zA-RT-Z]*", word) for words in by_dvc for word in words)
+    return any(re.fullmatch("--force|-[PRikpqsv]*f[PRfikpqsv]*", word) for words in by_dvc for word in words)
+
+
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:  # ended since, or another user's, and so no `dvc` of ours
+        return []

@@ -1,9 +1,9 @@
 import pytest
 import torch
 from hypothesis import settings
+from tiny import sentences, tokenization_config
 
 from rlseq2seq.data.vocabulary import Vocabulary
-from tiny import sentences, tokenization_config
 
 # The same examples in every run: a failure can be had again, and a pass does not depend on luck.
 settings.register_profile("reproducible", deadline=None, derandomize=True)

@@ -40,6 +40,7 @@ from rlseq2seq.data.sources.python_docstrings.summaries import plain_text, sente
         ("Return the size\n.. versionadded:: 1.2", "Return the size."),
         ("Return the size\n- of a tensor", "Return the size."),
         ("Return the size\nThis may be slow.", "Return the size."),
+        ("Return the size,\nOr none of it.", "Return the size, Or none of it."),
         # a role at the beginning of a line is no field
         ("Return the\n:class:`Size` of it.", "Return the Size of it."),
         # a capital below a full line is a name

@@ -1,6 +1,7 @@
 """Small texts, models, mixtures and batches for tests."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -9,13 +10,14 @@ from torch import Tensor, nn
 
 from rlseq2seq.config.model import ModelConfig
 from rlseq2seq.config.tokenization import TokenizationConfig
-from rlseq2seq.data.batches import Batch
+from rlseq2seq.data.batches import Batch, pad_rows
 from rlseq2seq.models.pointer_generator import PointerGenerator
 from rlseq2seq.models.protocol import Steps
 from rlseq2seq.ops import Mixture
-from rlseq2seq.token_ids import END, PAD
+from rlseq2seq.token_ids import END, PAD, UNKNOWN
 
-WORDS = "return compute the a sum mean of values rows columns from given array list , . axis along split join".split()
+_TEXT = "return compute the a sum mean of values rows columns from given array list , . axis along split join"
+WORDS = _TEXT.split()
 
 
 def sentences(count: int = 200) -> list[str]:
@@ -38,7 +40,7 @@ def tokenization_config(**changes: Any) -> TokenizationConfig:
 def tiny_model(
     vocabulary_size: int, seed: int = 0, *, coverage: bool = False, dtype: torch.dtype = torch.float64, **changes: Any
 ) -> PointerGenerator:
-    """A pointer-generator in evaluation mode, all of whose weights are random, large and different from 0."""
+    """A pointer-generator in evaluation mode with random, large weights, half of whose outputs end by themselves."""
     config = ModelConfig(
         embedding_size=5,
         encoder_size=4,
@@ -53,6 +55,9 @@ def tiny_model(
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=dtype))
+        model.output.bias[END] += 2
+        if model.gate is not None:
+            model.gate.bias += 2
     model.uses_coverage = coverage
     return model
 
@@ -62,7 +67,7 @@ def random_batch(
 ) -> Batch:
     """Pairs of random ids and lengths, whose sources and targets hold extended ids if ``copies`` is above 0.
 
-    The last source is empty if ``empty``. Padding is `PAD`, and target texts are only names.
+    As in a store, a target that only another source could copy is unknown. The last source is empty if ``empty``.
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -77,6 +82,7 @@ def random_batch(
         source_lengths[-1] = 0
     place = torch.arange(width)
     sources[place >= source_lengths[:, None]] = PAD
+    targets[(targets >= vocabulary_size) & ~(targets[:, :, None] == sources[:, None]).any(2)] = UNKNOWN
     targets[place == target_lengths[:, None] - 1] = END
     targets[place >= target_lengths[:, None]] = PAD
     return Batch(
@@ -90,10 +96,35 @@ def random_batch(
     )
 
 
+def select(batch: Batch, rows: Sequence[int]) -> Batch:
+    """The pairs ``rows`` of ``batch``, as wide as they were."""
+    index = torch.tensor(rows, device=batch.sources.device)
+    return Batch(
+        sources=batch.sources[index],
+        source_lengths=batch.source_lengths[index],
+        targets=batch.targets[index],
+        target_lengths=batch.target_lengths[index],
+        rows=tuple(batch.rows[i] for i in rows),
+        copies=tuple(batch.copies[i] for i in rows),
+        target_texts=tuple(batch.target_texts[i] for i in rows),
+    )
+
+
 def move(batch: Batch, device: torch.device) -> Batch:
     """``batch`` with its tensors on ``device``."""
     names = ("sources", "source_lengths", "targets", "target_lengths")
     return replace(batch, **{name: getattr(batch, name).to(device) for name in names})
+
+
+def every_sequence(extended_size: int, max_tokens: int) -> tuple[Tensor, Tensor]:
+    """All that can be written with up to ``max_tokens`` tokens, padded after the end token, and the lengths."""
+    unfinished: list[list[int]] = [[]]
+    finished: list[list[int]] = []
+    for _ in range(max_tokens):
+        longer = [[*tokens, token] for tokens in unfinished for token in range(extended_size)]
+        finished += [tokens for tokens in longer if tokens[-1] == END]
+        unfinished = [tokens for tokens in longer if tokens[-1] != END]
+    return pad_rows(finished + unfinished)
 
 
 def random_mixture(

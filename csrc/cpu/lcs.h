@@ -20,28 +20,66 @@
 
 namespace rlseq2seq {
 
-// For each distinct token of a stretch, the bits at which it stands; found by a chained hash table.
-//
-// Whether a token repeats, or is in the reference at all, is what a branch predictor cannot guess, and a wrong guess costs
-// as much as several look-ups. So neither is branched on, but the rare chain of two tokens in a bucket is.
-template <class Bits>
-class Matches {
- public:
-  static constexpr int64_t kTokens = 8 * sizeof(Bits) - 1;
+constexpr size_t kMostTokens = 127;  // of a stretch
 
-  void fill(const int64_t* tokens, int64_t length) {
-    for (size_t slot = 1; slot <= filled_; ++slot) heads_[bucket(tokens_[slot])] = 0;
-    filled_ = static_cast<size_t>(length);
-    size_t slot = 1;
-    for (size_t word = 0; slot <= filled_; ++word) {
-      uint64_t bit = 1;
-      for (const size_t end = std::min(filled_, 64 * (word + 1)); slot <= end; ++slot, bit <<= 1) {
-        masks_[insert(tokens[slot - 1], slot)][word] |= bit;
-      }
-    }
+// An index tells which slot a token has. Position i of a stretch puts its token into slot i + 1; slot 0 is nobody's.
+// Whether a token repeats, or is in the reference at all, is what a branch predictor cannot guess, and a wrong guess costs
+// as much as several look-ups: neither is branched on.
+
+// For tokens in 0 .. ids - 1: an array.
+class DirectIndex {
+ public:
+  explicit DirectIndex(size_t ids) : slots_(ids) {}
+
+  // Forgets all tokens. The index will hold some of these.
+  void reset(const int64_t* tokens, int64_t length) {
+    for (int64_t i = 0; i < length_; ++i) slots_[tokens_[i]] = 0;
+    tokens_ = tokens;
+    length_ = length;
   }
 
-  // The slot in which the token is or would be; `found` tells which.
+  // Returns the slot that the token had, or 0.
+  size_t put(int64_t token, size_t slot) {
+    const size_t before = slots_[token];
+    slots_[token] = static_cast<uint16_t>(slot);
+    return before;
+  }
+
+  // The last slot of any token, or, if not `found`, any slot.
+  size_t find(int64_t token, bool& found) const {
+    const size_t slot = static_cast<uint64_t>(token) < slots_.size() ? slots_[token] : 0;
+    found = slot != 0;
+    return slot;
+  }
+
+ private:
+  std::vector<uint16_t> slots_;  // not bytes: to the compiler, a byte that is stored may be part of anything it holds
+  const int64_t* tokens_ = nullptr;
+  int64_t length_ = 0;
+};
+
+// For any tokens: a hash table of buckets, small enough to be cleared for each stretch, and large enough that buckets of
+// two tokens are rare; on those it does branch.
+class HashIndex {
+ public:
+  explicit HashIndex(size_t) {}
+
+  void reset(const int64_t*, int64_t) {
+    heads_.fill(0);
+    next_.fill(0);
+  }
+
+  size_t put(int64_t token, size_t slot) {
+    uint8_t& head = heads_[bucket(token)];
+    const size_t before = head;
+    const size_t same = -static_cast<size_t>(tokens_[before] == token);  // all ones or none
+    // The rest of the chain: the slot takes the place of one of the same token.
+    const size_t next = before ^ ((before ^ next_[before]) & same);  // same ? next_[before] : before
+    head = static_cast<uint8_t>(slot);
+    tokens_[slot] = token;
+    return __builtin_expect(next != 0, false) ? link(slot, next, before & same) : before & same;
+  }
+
   size_t find(int64_t token, bool& found) const {
     size_t slot = heads_[bucket(token)];
     if (__builtin_expect(next_[slot] != 0, false)) {
@@ -51,6 +89,48 @@ class Matches {
     return slot;
   }
 
+ private:
+  static constexpr int kBucketBits = 11;
+
+  static size_t bucket(int64_t token) {
+    return (static_cast<uint64_t>(token) * 0x9E3779B97F4A7C15u) >> (64 - kBucketBits);
+  }
+
+  // Puts a chain behind the slot. Unless its token was the head before, it may yet be in the chain.
+  size_t link(size_t slot, size_t next, size_t before) {
+    next_[slot] = static_cast<uint8_t>(next);
+    if (before != 0) return before;
+    while (next != 0 && tokens_[next] != tokens_[slot]) next = next_[next];
+    return next;
+  }
+
+  std::array<uint8_t, size_t{1} << kBucketBits> heads_{};
+  std::array<uint8_t, kMostTokens + 1> next_{};
+  std::array<int64_t, kMostTokens + 1> tokens_{};
+};
+
+// For each slot of an index, the bits at which its token stands.
+template <class Bits, class Index>
+class Matches {
+ public:
+  static constexpr int64_t kTokens = 8 * sizeof(Bits) - 1;
+
+  explicit Matches(Index& index) : index_(index) {}
+
+  void fill(const int64_t* tokens, int64_t length) {
+    index_.reset(tokens, length);
+    size_t i = 0;
+    for (size_t word = 0; word < kWords; ++word) {
+      uint64_t bit = 1;
+      for (const size_t end = std::min(static_cast<size_t>(length), 64 * (word + 1)); i < end; ++i, bit <<= 1) {
+        const auto& before = masks_[index_.put(tokens[i], i + 1)];
+        for (size_t w = 0; w < kWords; ++w) masks_[i + 1][w] = before[w] | (w == word ? bit : 0);
+      }
+    }
+  }
+
+  size_t find(int64_t token, bool& found) const { return index_.find(token, found); }
+
   Bits at(size_t slot) const {
     Bits bits = masks_[slot][0];
     if constexpr (kWords == 2) bits |= static_cast<Bits>(masks_[slot][1]) << 64;
@@ -59,67 +139,58 @@ class Matches {
 
  private:
   static constexpr size_t kWords = sizeof(Bits) / 8;
-  static constexpr int kBucketBits = 12;  // 4 KiB, a quarter or less of a first-level cache; chains are rare
 
-  static size_t bucket(int64_t token) {
-    return (static_cast<uint64_t>(token) * 0x9E3779B97F4A7C15u) >> (64 - kBucketBits);
-  }
-
-  // Returns the slot of the token: `fresh`, the slot of its position, unless it stands in the reference before.
-  size_t insert(int64_t token, size_t fresh) {
-    const size_t home = bucket(token);
-    const size_t head = heads_[home];
-    const size_t taken = head != 0;
-    const size_t same = taken & (tokens_[head] == token);
-    tokens_[fresh] = token;
-    next_[fresh] = 0;
-    masks_[fresh] = {};
-    size_t slot = fresh ^ ((fresh ^ head) & -same);  // same ? head : fresh
-    if (__builtin_expect(taken ^ same, false)) {
-      for (slot = head; slot != 0 && tokens_[slot] != token;) slot = next_[slot];
-      if (slot != 0) return slot;
-      slot = fresh;
-      next_[slot] = static_cast<uint8_t>(head);
-    }
-    heads_[home] = static_cast<uint8_t>(slot);
-    return slot;
-  }
-
-  // Slot i + 1 belongs to position i of the stretch. Slot 0 has no bits: it stands for what is not in the reference.
-  size_t filled_ = 0;
-  std::array<uint8_t, size_t{1} << kBucketBits> heads_{};
-  std::array<uint8_t, kTokens + 1> next_{};
-  std::array<int64_t, kTokens + 1> tokens_{};
+  Index& index_;
   std::array<std::array<uint64_t, kWords>, kTokens + 1> masks_{};
 };
 
-// Takes hypotheses of at most `time` tokens through a stretch of the reference.
+// Takes hypotheses of at most `time` tokens through a stretch of the reference. A token that neither matches nor has a
+// carry changes nothing, so only the others are stepped through.
 class Stepper {
  public:
   explicit Stepper(int64_t time) : steps_(static_cast<size_t>(time)) {}
 
+  // The length of the common subsequence, if the stretch is the whole reference.
+  template <class Bits, class Index>
+  int32_t count(const Matches<Bits, Index>& matches, const int64_t* tokens, int64_t length) {
+    Step* const steps = steps_.data();
+    size_t steps_taken = 0;
+    for (int64_t t = 0; t < length; ++t) {
+      bool found;
+      steps[steps_taken].slot = static_cast<uint32_t>(matches.find(tokens[t], found));
+      steps_taken += found;
+    }
+    Bits v = ~Bits{0};
+    for (size_t i = 0; i < steps_taken; ++i) {
+      const Bits hits = v & matches.at(steps[i].slot);
+      v = (v + hits) | (v ^ hits);
+    }
+    constexpr int half = 4 * sizeof(Bits);  // a shift by all bits would be undefined for the narrow integer
+    return __builtin_popcountll(static_cast<uint64_t>(~v)) +
+           (sizeof(Bits) > 8 ? __builtin_popcountll(static_cast<uint64_t>(~v >> half)) : 0);
+  }
+
   // carries[t] is what comes into the stretch at token t and becomes what goes out of it; nothing comes into the first
   // stretch, whatever stands there. Returns how many go out.
-  template <bool kFirst, class Bits>
-  int32_t run(const Matches<Bits>& matches, const int64_t* tokens, int64_t length, uint8_t* carries) {
+  template <bool kFirst, class Bits, class Index>
+  int32_t carry(const Matches<Bits, Index>& matches, const int64_t* tokens, int64_t length, uint8_t* carries) {
     if (kFirst) std::fill_n(carries, length, uint8_t{0});
     Step* const steps = steps_.data();
-    // A token that neither matches nor has a carry changes nothing. Only the others are stepped through.
-    size_t count = 0;
+    size_t steps_taken = 0;
     for (int64_t t = 0; t < length; ++t) {
       bool found;
       const size_t slot = matches.find(tokens[t], found);
-      steps[count] = {static_cast<uint32_t>(t), static_cast<uint32_t>(kFirst || found ? slot : 0)};
-      count += kFirst ? found : found | carries[t];
+      steps[steps_taken] = {static_cast<uint32_t>(t), static_cast<uint32_t>(kFirst || found ? slot : 0)};
+      steps_taken += kFirst ? found : found | carries[t];
     }
     Bits v = ~Bits{0};
     int32_t sum_of_carries = 0;
-    for (size_t i = 0; i < count; ++i) {
-      uint8_t& carry = carries[steps[i].time];
+    for (size_t i = 0; i < steps_taken; ++i) {
+      uint8_t& carried = carries[steps[i].time];
       const Bits hits = v & matches.at(steps[i].slot);
-      const Bits sum = kFirst ? v + hits : v + hits + carry;
-      carry = 1 ^ static_cast<uint8_t>(sum >> Matches<Bits>::kTokens);
-      sum_of_carries += carry;
+      const Bits sum = kFirst ? v + hits : v + hits + carried;
+      carried = 1 ^ static_cast<uint8_t>(sum >> matches.kTokens);
+      sum_of_carries += carried;
       v = sum | (v ^ hits);
     }
     return sum_of_carries;

@@ -11,18 +11,21 @@ namespace {
 using Narrow = uint64_t;
 using Wide = unsigned __int128;
 
+constexpr uint64_t kMostDirectIds = 1 << 16;  // 128 KiB, in the second-level cache at worst
+
 // Scores the hypotheses of one reference after another, with scratch that is used again.
+template <class Index>
 class Scorer {
  public:
-  Scorer(const RougeLShape& shape, const RougeLInputs& inputs, const RougeLScores& scores, bool prefixes)
-      : shape_(shape), inputs_(inputs), scores_(scores), prefixes_(prefixes), stepper_(shape.time) {
+  Scorer(const RougeLShape& shape, const RougeLInputs& inputs, const RougeLScores& scores, bool prefixes, size_t ids)
+      : shape_(shape), inputs_(inputs), scores_(scores), prefixes_(prefixes), stepper_(shape.time), index_(ids) {
     carries_.resize(static_cast<size_t>(shape.shared * shape.time));
     common_.resize(static_cast<size_t>(shape.shared));
   }
 
   void score(int64_t reference) {
     const int64_t length = inputs_.reference_lengths[reference];
-    if (length <= Matches<Narrow>::kTokens) {
+    if (length <= narrow_.kTokens) {
       compare(narrow_, reference, length);
     } else {
       compare(wide_, reference, length);
@@ -32,22 +35,24 @@ class Scorer {
 
  private:
   template <class Bits>
-  void compare(Matches<Bits>& matches, int64_t reference, int64_t length) {
+  void compare(Matches<Bits, Index>& matches, int64_t reference, int64_t length) {
     const int64_t* tokens = inputs_.references + reference * shape_.reference_time;
-    compare_stretch<true>(matches, reference, tokens, std::min(length, matches.kTokens));
-    for (int64_t start = matches.kTokens; start < length; start += matches.kTokens) {
-      compare_stretch<false>(matches, reference, tokens + start, std::min(length - start, matches.kTokens));
+    for (int64_t start = 0; start == 0 || start < length; start += matches.kTokens) {
+      matches.fill(tokens + start, std::min(length - start, matches.kTokens));
+      for (int64_t i = 0; i < shape_.shared; ++i) {
+        common_[i] = compare_stretch(matches, reference * shape_.shared + i, i, start == 0, length <= matches.kTokens);
+      }
     }
   }
 
-  template <bool kFirst, class Bits>
-  void compare_stretch(Matches<Bits>& matches, int64_t reference, const int64_t* tokens, int64_t length) {
-    matches.fill(tokens, length);
-    for (int64_t i = 0; i < shape_.shared; ++i) {
-      const int64_t h = reference * shape_.shared + i;
-      common_[i] = stepper_.run<kFirst>(matches, inputs_.hypotheses + h * shape_.time, inputs_.hypothesis_lengths[h],
-                                        carries_.data() + i * shape_.time);
-    }
+  template <class Bits>
+  int32_t compare_stretch(const Matches<Bits, Index>& matches, int64_t hypothesis, int64_t i, bool first, bool only) {
+    const int64_t* tokens = inputs_.hypotheses + hypothesis * shape_.time;
+    const int64_t length = inputs_.hypothesis_lengths[hypothesis];
+    uint8_t* const carries = carries_.data() + i * shape_.time;
+    if (only && !prefixes_) return stepper_.count(matches, tokens, length);
+    if (first) return stepper_.carry<true>(matches, tokens, length, carries);
+    return stepper_.carry<false>(matches, tokens, length, carries);
   }
 
   // A carry out of the last stretch is what its token adds to the common subsequence.
@@ -68,8 +73,9 @@ class Scorer {
   const RougeLScores& scores_;
   const bool prefixes_;
   Stepper stepper_;
-  Matches<Narrow> narrow_;
-  Matches<Wide> wide_;
+  Index index_;
+  Matches<Narrow, Index> narrow_{index_};
+  Matches<Wide, Index> wide_{index_};
   std::vector<uint8_t> carries_;  // [shared, T]
   std::vector<int32_t> common_;   // [shared]
 };
@@ -79,6 +85,16 @@ void check_lengths(const int64_t* lengths, int64_t count, int64_t limit, const c
     TORCH_CHECK_VALUE(lengths[i] >= 0 && lengths[i] <= limit, "rouge_l: ", name, "[", i, "] is ", lengths[i],
                       ", outside 0 to ", limit, ".");
   }
+}
+
+// All bits that are set in any token of these references: no less than the largest, and huge where one is negative.
+uint64_t bits_of_tokens(const RougeLShape& shape, const RougeLInputs& inputs, int64_t begin, int64_t end) {
+  uint64_t bits = 0;
+  for (int64_t r = begin; r < end; ++r) {
+    const int64_t* tokens = inputs.references + r * shape.reference_time;
+    for (int64_t i = 0; i < inputs.reference_lengths[r]; ++i) bits |= static_cast<uint64_t>(tokens[i]);
+  }
+  return bits;
 }
 
 RougeLResult rouge_l_cpu(const at::Tensor& hypotheses, const at::Tensor& hypothesis_lengths,
@@ -96,9 +112,18 @@ RougeLResult rouge_l_cpu(const at::Tensor& hypotheses, const at::Tensor& hypothe
   // A token takes about 2 ns a stretch; to wake a thread pays from tens of microseconds on.
   constexpr int64_t tokens_a_thread = 20000;
   const int64_t tokens_a_reference = 1 + shape.reference_time + shape.shared * shape.time;
-  at::parallel_for(0, shape.references, 1 + tokens_a_thread / tokens_a_reference, [&](int64_t begin, int64_t end) {
-    Scorer scorer(shape, inputs, scores, prefixes);
+  const auto score = [&](auto&& scorer, int64_t begin, int64_t end) {
     for (int64_t reference = begin; reference < end; ++reference) scorer.score(reference);
+  };
+  at::parallel_for(0, shape.references, 1 + tokens_a_thread / tokens_a_reference, [&](int64_t begin, int64_t end) {
+    const uint64_t bits = bits_of_tokens(shape, inputs, begin, end);
+    // A direct index has to be cleared at first, which pays up to so many ids a token.
+    const uint64_t ids_worth = 16 * static_cast<uint64_t>((end - begin) * tokens_a_reference);
+    if (bits < std::min(kMostDirectIds, ids_worth)) {
+      score(Scorer<DirectIndex>(shape, inputs, scores, prefixes, bits + 1), begin, end);
+    } else {
+      score(Scorer<HashIndex>(shape, inputs, scores, prefixes, 0), begin, end);
+    }
   });
   return result;
 }

@@ -1,0 +1,1 @@
+"""params.yaml as frozen, typed dataclasses: a module a stage."""

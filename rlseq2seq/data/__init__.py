@@ -1,0 +1,1 @@
+"""Pairs of texts, their vocabulary, the token store and batches."""

@@ -82,9 +82,18 @@ class TokenStore:
 
 
 def write_store(folder: Path, split: str, pairs: Iterable[Pair], vocabulary: Vocabulary) -> dict[str, int]:
-    """Encode ``pairs`` into ``folder`` and return counts: pairs, tokens, unknown tokens and cut texts."""
+    """Encode ``pairs`` into ``folder`` and return counts: pairs, tokens, unknown tokens, and texts that fill
+    the limits, as those do that were cut."""
     facts = dict.fromkeys(
-        ("pairs", "source_tokens", "target_tokens", "copied_unknowns", "unknown_targets", "cut_sources", "cut_targets"),
+        (
+            "pairs",
+            "source_tokens",
+            "target_tokens",
+            "copied_unknowns",
+            "unknown_targets",
+            "full_sources",
+            "full_targets",
+        ),
         0,
     )
     config = vocabulary.config
@@ -106,8 +115,8 @@ def write_store(folder: Path, split: str, pairs: Iterable[Pair], vocabulary: Voc
             facts["target_tokens"] += len(target)
             facts["copied_unknowns"] += len(source.copies)
             facts["unknown_targets"] += target.count(UNKNOWN)
-            facts["cut_sources"] += len(source.ids) == config.max_source_tokens
-            facts["cut_targets"] += len(target) == config.max_target_tokens
+            facts["full_sources"] += len(source.ids) == config.max_source_tokens
+            facts["full_targets"] += len(target) == config.max_target_tokens
     return facts
 
 

@@ -12,6 +12,9 @@ from rlseq2seq.models.protocol import Steps
 from rlseq2seq.ops import Mixture
 from rlseq2seq.token_ids import PAD, UNKNOWN
 
+# A gate logit whose sigmoid is 1 in every floating-point type.
+_ALWAYS_GENERATE = 100.0
+
 
 class Memory(NamedTuple):
     """``values`` [B, S, 2E] are the encoder's states and ``keys`` [B, S, A] their projections; ``final`` [B, 2E]."""
@@ -84,7 +87,8 @@ class PointerGenerator(nn.Module):
         embedded = self.dropout(self._embed(tokens))
         state, attention = self._advance(memory, state, self.input_gates(embedded))
         features, gate_logits = self._read_out(state.hidden, state.context, embedded)
-        return self._mixture(memory.source_ids, features, gate_logits, attention), state
+        has_tokens = memory.mask.any(-1)
+        return self._mixture(memory.source_ids, has_tokens, features, gate_logits, attention), state
 
     def all_steps(self, memory: Memory, tokens: Tensor) -> Steps:
         embedded = self.dropout(self._embed(tokens))
@@ -107,7 +111,8 @@ class PointerGenerator(nn.Module):
 
     def mixture(self, memory: Memory, steps: Steps, row: Tensor, step: Tensor) -> Mixture:
         gate_logits = None if steps.gate_logits is None else steps.gate_logits[row, step]
-        return self._mixture(memory.source_ids[row], steps.features[row, step], gate_logits, steps.attention[row, step])
+        source_ids, has_tokens = memory.source_ids[row], memory.mask.any(-1)[row]
+        return self._mixture(source_ids, has_tokens, steps.features[row, step], gate_logits, steps.attention[row, step])
 
     def _embed(self, ids: Tensor) -> Tensor:
         """Embeddings of extended ids: words that only the source has are unknown to the table."""
@@ -133,5 +138,15 @@ class PointerGenerator(nn.Module):
             return features, None
         return features, self.gate(torch.cat([both, embedded], -1))[..., 0]
 
-    def _mixture(self, source_ids: Tensor, features: Tensor, gate_logits: Tensor | None, attention: Tensor) -> Mixture:
+    def _mixture(
+        self,
+        source_ids: Tensor,
+        has_tokens: Tensor,
+        features: Tensor,
+        gate_logits: Tensor | None,
+        attention: Tensor,
+    ) -> Mixture:
+        if gate_logits is not None:
+            # An empty source has nothing to copy: what the gate gave to copies would be lost, and the sum below 1.
+            gate_logits = gate_logits.masked_fill(~has_tokens, _ALWAYS_GENERATE)
         return Mixture(features, self.output.weight, self.output.bias, gate_logits, attention, source_ids)

@@ -51,12 +51,21 @@ def rouge_l(
     result = torch.ops.rlseq2seq.rouge_l.default(
         hypotheses, hypothesis_lengths, references, reference_lengths, prefixes
     )
-    return RougeL(*cast(tuple[Tensor, Tensor, Tensor, Tensor], result))
+    return RougeL(*cast("tuple[Tensor, Tensor, Tensor, Tensor]", result))
 
 
 def _fake(
     hypotheses: Tensor, hypothesis_lengths: Tensor, references: Tensor, reference_lengths: Tensor, prefixes: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    named = {
+        "hypothesis_lengths": hypothesis_lengths,
+        "references": references,
+        "reference_lengths": reference_lengths,
+    }
+    # One meta tensor among others is enough to come here, where no kernel would look at the devices.
+    for name, tensor in named.items():
+        if tensor.device != hypotheses.device:
+            raise ValueError(f"rouge_l: {name} is on {tensor.device} but the hypotheses are on {hypotheses.device}.")
     shape = hypotheses.shape if prefixes else hypotheses.shape[:1]
     scores = [hypotheses.new_empty(shape, dtype=torch.float32) for _ in range(3)]
     return hypotheses.new_empty(shape, dtype=torch.int32), scores[0], scores[1], scores[2]

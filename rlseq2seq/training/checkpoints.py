@@ -62,8 +62,8 @@ class Checkpoints:
         save_file(best, part / "best.safetensors")
         save_file(_flatten(optimizer), part / "optimizer.safetensors")
         (part / "progress.json").write_text(json.dumps(asdict(progress)))
-        for file in part.iterdir():
-            _sync(file)
+        for path in (*part.iterdir(), part):
+            _sync(path)
         part.rename(target)
         _sync(self.folder)
         for older in self._all()[:-1]:

@@ -1,5 +1,7 @@
 """Where and with how many threads to compute."""
 
+import re
+
 import torch
 
 from rlseq2seq.config.runtime import RuntimeConfig
@@ -14,17 +16,28 @@ def set_up_device(runtime: RuntimeConfig) -> torch.device:
     """
     if runtime.threads is not None:
         torch.set_num_threads(runtime.threads)
-    name = runtime.device
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UserError(
-            f"runtime.device is {runtime.device}, and PyTorch {torch.__version__} sees {torch.cuda.device_count()} "
-            "GPUs: set it to auto or cpu"
-        )
+    device = find_device(runtime.device, "runtime.device")
     if device.type == "cpu":
         torch.use_deterministic_algorithms(True)
         # Filling what is about to be written anyway costs time and guards against nothing here.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    return device
+
+
+def find_device(name: str, key: str) -> torch.device:
+    """The device called ``name``: auto, cpu, cuda or cuda:N; ``key`` is where the user wrote it.
+
+    Raises:
+        UserError: there is no such device.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if not re.fullmatch("cpu|cuda(:[0-9]+)?", name):
+        raise UserError(f"{key} is {name}: it must be auto, cpu, cuda or cuda:N")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(
+            f"{key} is {name}, and PyTorch {torch.__version__} sees {torch.cuda.device_count()} GPUs: "
+            "set it to auto or cpu"
+        )
     return device

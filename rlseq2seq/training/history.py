@@ -11,4 +11,8 @@ def write_history(path: Path, history: list[dict[str, float]]) -> None:
     with path.open("w", newline="") as file:
         table = csv.DictWriter(file, columns, lineterminator="\n")
         table.writeheader()
-        table.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in history)
+        table.writerows({name: _shown(value) for name, value in row.items()} for row in history)
+
+
+def _shown(value: float) -> str:
+    return f"{value}" if isinstance(value, int) else f"{value:.6g}"

@@ -44,11 +44,12 @@ def train(model: nn.Module, objective: Objective, validate: Validate, plan: Plan
     """Train ``model`` from its last checkpoint, if there is one, and leave it with its best weights.
 
     Raises:
-        UserError: the loss or the gradient is not finite; the last checkpoint is untouched.
+        UserError: the loss or the gradient is not finite; the last checkpoint is of weights whose loss was.
     """
     kinds = {"adam": torch.optim.Adam, "adagrad": torch.optim.Adagrad}
     optimizer = kinds[plan.optimizer.name](model.parameters(), lr=plan.learning_rate, fused=True)
     progress, best = checkpoints.load(model, optimizer) or (Progress(), {})
+    tokens = 0
     if progress.step:
         tqdm.write(f"{plan.name}: goes on from step {progress.step} of {plan.steps}")
     with tqdm(total=plan.steps, initial=progress.step, desc=plan.name, unit="step", mininterval=1.0) as bar:
@@ -59,40 +60,49 @@ def train(model: nn.Module, objective: Objective, validate: Validate, plan: Plan
                 bar.write(_line(progress.history[-1]))
             if progress.step == plan.steps or progress.stopped_early:
                 break
+            loss = _set_gradients(model, objective, plan, progress.step)
             if progress.step and progress.step % plan.checkpoint_every == 0:
                 checkpoints.save(progress, model, optimizer, best)
-            facts = _update(model, objective, optimizer, plan, progress)
-            bar.set_postfix(facts, refresh=False)
+            _update(optimizer, loss, plan, progress)
+            tokens += loss.tokens
+            speed = tokens / max(bar.format_dict["elapsed"], 1e-9)  # 0 where TQDM_DISABLE is set
+            bar.set_postfix({"loss": f"{loss.total.item():.3f}", "tokens/s": f"{speed:,.0f}"}, refresh=False)
             bar.update()
     checkpoints.save(progress, model, optimizer, best)
     set_weights(model, best)
     return progress
 
 
-def _update(
-    model: nn.Module, objective: Objective, optimizer: torch.optim.Optimizer, plan: Plan, progress: Progress
-) -> dict[str, str]:
-    """One optimiser step; returns what the progress bar shows."""
-    torch.manual_seed(plan.seed * _STEPS_PER_SEED + progress.step)
+def _set_gradients(model: nn.Module, objective: Objective, plan: Plan, step: int) -> Loss:
+    """The loss of a step, which is a function of the weights, the seed and the step alone, and its gradient."""
+    torch.manual_seed(plan.seed * _STEPS_PER_SEED + step)
     model.train()
-    loss = objective(progress.step)
-    optimizer.zero_grad()
+    loss = objective(step)
+    model.zero_grad()
     torch.autograd.backward(loss.total)
     norm = nn.utils.clip_grad_norm_(model.parameters(), plan.optimizer.gradient_clip)
-    value = loss.total.item()
-    if not (math.isfinite(value) and math.isfinite(norm.item())):
-        raise UserError(
-            f"{plan.name}: at step {progress.step} the loss is {value} and the norm of its gradient {norm.item()}: "
-            f"lower {plan.name}.learning_rate or {plan.name}.optimizer.gradient_clip (earlier checkpoints are whole)"
-        )
+    _check_finite(plan, step, {"loss": loss.total.item(), "norm of its gradient": norm.item()})
+    return loss
+
+
+def _update(optimizer: torch.optim.Optimizer, loss: Loss, plan: Plan, progress: Progress) -> None:
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(progress.step, plan.steps, plan.learning_rate, plan.optimizer)
     optimizer.step()
     progress.step += 1
-    sums = {"steps": 1.0, "loss": value, **{name: fact.item() for name, fact in loss.facts.items()}}
+    facts = {"loss": loss.total.detach(), **loss.facts}
+    sums = {"steps": 1.0, **{name: fact.item() for name, fact in facts.items()}}
     for name, number in sums.items():
         progress.sums[name] = progress.sums.get(name, 0.0) + number
-    return {"loss": f"{value:.3f}", "tokens": str(loss.tokens)}
+
+
+def _check_finite(plan: Plan, step: int, numbers: dict[str, float]) -> None:
+    if not all(math.isfinite(number) for number in numbers.values()):
+        what = " and ".join(f"the {name} is {number}" for name, number in numbers.items())
+        raise UserError(
+            f"{plan.name}: at step {step} {what}: lower {plan.name}.learning_rate or "
+            f"{plan.name}.optimizer.gradient_clip (the last checkpoint is whole)"
+        )
 
 
 def _set_coverage(model: Any, plan: Plan, step: int) -> None:
@@ -114,6 +124,7 @@ def _validate(
     """Add a row to the history; returns the best weights so far."""
     model.eval()
     scores = validate()
+    _check_finite(plan, progress.step, {"validation loss": scores["validation_loss"]})
     steps = progress.sums.pop("steps", 1.0)
     progress.history.append(
         {"step": progress.step, **{name: total / steps for name, total in progress.sums.items()}, **scores}

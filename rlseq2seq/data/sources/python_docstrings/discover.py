@@ -16,7 +16,7 @@ STANDARD_LIBRARY = "standard_library"
 _LEFT_OUT = frozenset({"distutils", "ensurepip", "idlelib", "lib2to3", "test", "tkinter", "turtle", "turtledemo"})
 # Modules and folders of tests, and of copies of other projects.
 _SKIPPED = frozenset(
-    {"conftest", "externals", "_externals", "testing", "_testing", "test", "tests", "third_party", "thirdparty"}
+    ("__pycache__", "_externals", "_testing", "conftest", "externals", "test", "testing", "tests", "third_party")
 )
 
 

@@ -11,7 +11,8 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 _BLOCKS = ("body", "handlers", "orelse", "finalbody", "cases")
 _SKIPPED_DECORATORS = ("overload", "deprecat", "setter", "deleter")
 _TEST = re.compile(r"_*tests?(_|[A-Z]|$)")
-_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+")
+_CAMEL_BOUNDARY = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_WORD = re.compile(r"[^\W\d_]+|\d+")
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Definition:
     @property
     def words(self) -> str:
         """The function's own name as lower-case words: ``_getShape2d`` is ``get shape 2 d``."""
-        return " ".join(_WORD.findall(self.node.name)).lower()
+        return " ".join(_WORD.findall(_CAMEL_BOUNDARY.sub("_", self.node.name))).lower()
 
     def body(self, limit: int) -> str:
         """The code below the docstring, normalised, about ``limit`` characters of it."""

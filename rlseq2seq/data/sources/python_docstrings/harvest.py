@@ -52,7 +52,7 @@ def harvest_file(file: SourceFile) -> tuple[list[Candidate], Counter[str]]:
             warnings.simplefilter("ignore")  # other people's invalid escapes
             tree = ast.parse(file.path.read_bytes())
             return _candidates(tree, file)
-    except (OSError, SyntaxError, ValueError, RecursionError):
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):  # the last two: nested too deep
         return [], Counter(files_skipped=1)
 
 

@@ -115,7 +115,7 @@ def _is_abbreviated(before: str, after: str) -> bool:
     word = before.split()[-1].lstrip("([{'\"`*") if before.strip() else ""
     if _PERHAPS_ABBREVIATION.fullmatch(word):
         return not after[0].isupper()
-    return _ABBREVIATION.fullmatch(word) is not None or before.strip().isdigit()
+    return _ABBREVIATION.fullmatch(word) is not None
 
 
 def _is_open(text: str) -> bool:

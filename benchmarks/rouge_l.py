@@ -1,0 +1,174 @@
+"""ROUGE-L rewards and prefix rewards beside what else computes them: python benchmarks/rouge_l.py
+
+The same int64 ids, in turns, medians over repetitions, by the CPU time of the one thread that each may use, so that a
+busy neighbour does not count. From rapidfuzz only the length of the longest common subsequence is asked, without
+precision, recall and F1.
+"""
+
+import statistics
+import sys
+import time
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rouge_score.rouge_scorer import RougeScorer
+from rouge_score.tokenizers import Tokenizer
+from tqdm import trange
+
+from rlseq2seq.ops import rouge_l
+
+try:
+    from rapidfuzz.distance import LCSseq
+    from rapidfuzz.process import cdist, cpdist
+except ModuleNotFoundError:
+    sys.exit("This benchmark compares with rapidfuzz, which the project does not need: pip install rapidfuzz")
+
+REPETITIONS = 15
+BATCHES = 4  # different ones, lest the branch predictor learn a batch by heart; few, so that they stay in the cache
+VOCABULARY = 8000
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Hypotheses and references, [rows, columns], and their lengths, [rows]."""
+
+    hypotheses: Ids
+    lengths: Ids
+    references: Ids
+    reference_lengths: Ids
+
+    def pairs(self) -> list[tuple[Ids, Ids]]:
+        """The rows without padding."""
+        rows = zip(self.hypotheses, self.lengths, self.references, self.reference_lengths, strict=True)
+        return [(hypothesis[:n], reference[:m]) for hypothesis, n, reference, m in rows]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A way to score a batch. What `prepare` does is not timed; slow ones do fewer batches in a repetition."""
+
+    name: str
+    prepare: Callable[[Batch], object]
+    score: Callable[..., object]
+    batches: int = BATCHES
+
+
+def make_batch(rows: int, shortest: int, longest: int, seed: int) -> Batch:
+    """About half of a hypothesis's tokens are those of the reference at the same position."""
+    draw = np.random.default_rng(seed)
+    references, others = draw.integers(0, VOCABULARY, (2, rows, longest))
+    hypotheses = np.where(draw.random((rows, longest)) < 0.5, references, others)
+    lengths, reference_lengths = draw.integers(shortest, longest + 1, (2, rows))
+    return Batch(hypotheses, lengths, references, reference_lengths)
+
+
+def tensors(batch: Batch) -> list[torch.Tensor]:
+    """What the operator takes."""
+    return [torch.from_numpy(x) for x in (batch.hypotheses, batch.lengths, batch.references, batch.reference_lengths)]
+
+
+def as_array(ids: Ids) -> "array[int]":
+    """The quickest form of ids that rapidfuzz takes."""
+    return array("q", ids.tobytes())
+
+
+def as_text(ids: Ids) -> str:
+    """A character an id."""
+    return "".join(map(chr, ids))
+
+
+class Words(Tokenizer):  # type: ignore[misc]
+    """Lets rouge-score have ids too, so that its tokenizer costs it nothing."""
+
+    def tokenize(self, text: list[int]) -> list[int]:
+        """Return the ids as they are."""
+        return text
+
+
+def rapidfuzz_prefixes(batch: Batch) -> None:
+    """Every prefix against its reference, a call a hypothesis."""
+    for hypothesis, reference in batch.pairs():
+        prefixes = [as_array(hypothesis[: t + 1]) for t in range(len(hypothesis))]
+        cdist([as_array(reference)], prefixes, scorer=LCSseq.similarity)
+
+
+def numpy_prefixes(batch: Batch) -> Ids:
+    """The dynamic programme, all rows of the batch at once."""
+    rows, columns = batch.references.shape
+    inside = np.arange(columns) < batch.reference_lengths[:, None]
+    above = np.zeros((rows, columns + 1), np.int16)
+    scores = np.empty(batch.hypotheses.shape, np.int64)
+    for t in range(batch.hypotheses.shape[1]):
+        match = (batch.references == batch.hypotheses[:, t, None]) & inside & (t < batch.lengths)[:, None]
+        above[:, 1:] = np.maximum(above[:, 1:], above[:, :-1] + match)
+        np.maximum.accumulate(above, axis=1, out=above)
+        scores[:, t] = above[:, -1]
+    return scores
+
+
+def race(title: str, unit: str, batches: list[Batch], contenders: list[Contender]) -> None:
+    """Time the contenders in turns and print each one's rate and how many times slower than the first it is."""
+    prepared = {c.name: [c.prepare(batch) for batch in batches[: c.batches]] for c in contenders}
+    seconds: dict[str, list[float]] = {c.name: [] for c in contenders}
+    for _ in trange(REPETITIONS, desc=title, leave=False):
+        for contender in contenders:
+            contender.score(prepared[contender.name][0])  # the one before left its own data in the caches
+            start = time.thread_time()
+            for batch in prepared[contender.name]:
+                contender.score(batch)
+            seconds[contender.name].append((time.thread_time() - start) / contender.batches)
+    medians = {name: statistics.median(times) for name, times in seconds.items()}
+    first = medians[contenders[0].name]
+    units = float(np.mean([batch.lengths.sum() if unit == "prefixes" else len(batch.lengths) for batch in batches]))
+    print(f"\n{title}")
+    for name, median in medians.items():
+        print(f"  {name:<44}{units / median:>14,.0f} {unit}/s{median / first:>10,.1f} x")
+
+
+def main() -> None:
+    """Run both races."""
+    torch.set_num_threads(1)
+    scorer = RougeScorer(["rougeL"], tokenizer=Words())
+    race(
+        "ROUGE-L of 320 pairs of 40 to 100 ids",
+        "pairs",
+        [make_batch(320, 40, 100, seed) for seed in range(BATCHES)],
+        [
+            Contender("rlseq2seq.ops.rouge_l", tensors, lambda x: rouge_l(*x)),
+            Contender(
+                "rapidfuzz LCSseq, from arrays",
+                Batch.pairs,
+                lambda pairs: [LCSseq.similarity(as_array(h), as_array(r)) for h, r in pairs],
+            ),
+            Contender(
+                "rapidfuzz LCSseq, from ready strings",
+                lambda batch: list(zip(*[[as_text(x) for x in pair] for pair in batch.pairs()], strict=True)),
+                lambda sides: cpdist(*sides, scorer=LCSseq.similarity),
+            ),
+            Contender(
+                "rouge-score, from ready lists",
+                lambda batch: [(h.tolist(), r.tolist()) for h, r in batch.pairs()],
+                lambda pairs: [scorer.score(r, h) for h, r in pairs],
+                batches=1,
+            ),
+        ],
+    )
+    race(
+        "ROUGE-L of all prefixes of 80 hypotheses of 100 ids",
+        "prefixes",
+        [make_batch(80, 100, 100, seed) for seed in range(BATCHES)],
+        [
+            Contender("rlseq2seq.ops.rouge_l(prefixes=True)", tensors, lambda x: rouge_l(*x, prefixes=True)),
+            Contender("rapidfuzz cdist, from arrays", lambda batch: batch, rapidfuzz_prefixes),
+            Contender("numpy, dynamic programme over the batch", lambda batch: batch, numpy_prefixes),
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny import TableModel, every_sequence, move, random_batch, select, tiny_model
+from torch.nn.functional import pad
+
+from rlseq2seq.data.batches import Batch
+from rlseq2seq.decoding import beam as beam_module
+from rlseq2seq.decoding.beam import beam_search
+from rlseq2seq.decoding.hypotheses import Hypotheses
+from rlseq2seq.decoding.single_path import greedy
+from rlseq2seq.models.pointer_generator import PointerGenerator
+from rlseq2seq.models.protocol import repeat_rows
+from rlseq2seq.objectives.maximum_likelihood import score_tokens
+from rlseq2seq.ops import SearchRules
+from rlseq2seq.token_ids import END, PAD
+
+SEEDS = st.integers(0, 10_000)
+SIZE, COPIES, MAX_TOKENS = 9, 2, 7
+RULES = st.builds(
+    SearchRules,
+    length_penalty=st.sampled_from([0.0, 1.0, 1.7]),
+    block_ngrams=st.integers(0, 3),
+    min_tokens=st.integers(0, 4),
+)
+
+
+def search(
+    model: PointerGenerator, batch: Batch, beam: int, rules: SearchRules, extended_size: int = SIZE + COPIES
+) -> Hypotheses:
+    memory = model.encode(batch.sources, batch.source_lengths)
+    return beam_search(model, memory, extended_size, MAX_TOKENS, beam, rules)
+
+
+def make_case(seed: int, device: torch.device, size: int = 4) -> tuple[PointerGenerator, Batch]:
+    model = tiny_model(SIZE, seed, coverage=seed % 2 == 0).to(device)
+    return model, move(random_batch(seed, SIZE, copies=COPIES, size=size, empty=True), device)
+
+
+@settings(max_examples=50)
+@given(SEEDS)
+def test_a_beam_of_one_is_greedy(device: torch.device, seed: int) -> None:
+    model, batch = make_case(seed, device)
+    found = search(model, batch, 1, SearchRules())
+    expected = greedy(model, model.encode(batch.sources, batch.source_lengths), SIZE + COPIES, MAX_TOKENS)
+    assert torch.equal(found.tokens, pad(expected.tokens, (0, MAX_TOKENS - expected.tokens.shape[1]), value=PAD))
+    assert torch.equal(found.lengths, expected.lengths)
+    torch.testing.assert_close(found.scores, expected.scores)
+
+
+@settings(max_examples=25)
+@given(SEEDS, RULES, st.integers(1, 5))
+def test_scores_are_teacher_forced_log_probs_over_length_to_the_penalty(
+    device: torch.device, seed: int, rules: SearchRules, beam: int
+) -> None:
+    model, batch = make_case(seed, device)
+    found = search(model, batch, beam, rules)
+    memory = model.encode(batch.sources, batch.source_lengths)
+    scored = score_tokens(model, memory, found.tokens, found.lengths)
+    sums = scored.log_probs.new_zeros(4).index_add(0, scored.row, scored.log_probs)
+    torch.testing.assert_close(found.scores, sums / found.lengths.double() ** rules.length_penalty, atol=1e-9, rtol=0)
+
+
+@settings(max_examples=25)
+@given(SEEDS, RULES, st.integers(1, 5))
+def test_a_row_does_not_depend_on_batch_order_or_padding(
+    device: torch.device, seed: int, rules: SearchRules, beam: int
+) -> None:
+    model, batch = make_case(seed, device)
+    found = search(model, batch, beam, rules)
+    for rows in ([0], [1], [2], [3], [3, 1, 0, 2], [1, 1]):
+        other = search(model, select(batch, rows), beam, rules)
+        assert torch.equal(other.tokens, found.tokens[rows])
+        torch.testing.assert_close(other.scores, found.scores[rows])
+    wider = replace(batch, sources=pad(batch.sources, (0, 5), value=PAD))
+    assert torch.equal(search(model, wider, beam, rules, SIZE + COPIES + 9).tokens, found.tokens)
+
+
+@settings(max_examples=25)
+@given(SEEDS, RULES, st.integers(1, 5))
+def test_outputs_keep_the_rules(device: torch.device, seed: int, rules: SearchRules, beam: int) -> None:
+    model, batch = make_case(seed, device)
+    found = search(model, batch, beam, rules)
+    assert found.tokens.shape == (4, MAX_TOKENS) and found.scores.isfinite().all()
+    for row, length in zip(found.tokens.tolist(), found.lengths.tolist(), strict=True):
+        tokens, n = row[:length], rules.block_ngrams
+        assert END not in tokens[:-1] and (tokens[-1] == END or length == MAX_TOKENS)
+        assert all(token == PAD for token in row[length:])
+        assert length > rules.min_tokens
+        if n:
+            grams = [tuple(tokens[i : i + n]) for i in range(length - n + 1)]
+            assert len(set(grams)) == len(grams)
+
+
+@pytest.mark.parametrize("length_penalty", [0.0, 1.0])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_beam_that_holds_everything_finds_the_best(device: torch.device, seed: int, length_penalty: float) -> None:
+    model = TableModel(6, width=2, seed=seed).to(device)
+    memory = model.encode(torch.tensor([[6, 4], [5, 0]], device=device), torch.tensor([2, 1], device=device))
+    tokens, lengths = (t.to(device) for t in every_sequence(7, 3))
+    found = beam_search(model, memory, 7, 3, 400, SearchRules(length_penalty))
+    for source in (0, 1):
+        rows = repeat_rows(type(memory)._make(t[source : source + 1] for t in memory), len(tokens))
+        scored = score_tokens(model, rows, tokens, lengths)
+        sums = scored.log_probs.new_zeros(len(tokens)).index_add(0, scored.row, scored.log_probs)
+        best = (sums / lengths.double() ** length_penalty).argmax()
+        assert torch.equal(found.tokens[source], tokens[best])
+
+
+def test_one_token_at_most(device: torch.device) -> None:
+    model, batch = make_case(0, device)
+    memory = model.encode(batch.sources, batch.source_lengths)
+    best = greedy(model, memory, SIZE + COPIES, 1)
+    for beam in (1, 3):
+        found = beam_search(model, memory, SIZE + COPIES, 1, beam, SearchRules())
+        assert torch.equal(found.tokens, best.tokens) and found.lengths.tolist() == [1] * 4
+
+
+def test_going_on_after_all_have_ended_changes_nothing(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batch = make_case(0, device)
+    with torch.no_grad():
+        model.output.bias[END] += 9
+        model.gate.bias += 9
+    steps = []
+    monkeypatch.setattr(beam_module, "may_stop", lambda finished, step: steps.append(step) or bool(finished.all()))
+    stopped = search(model, batch, 3, SearchRules(1.0))
+    assert len(steps) < MAX_TOKENS
+    monkeypatch.setattr(beam_module, "may_stop", lambda finished, step: False)
+    found = search(model, batch, 3, SearchRules(1.0))
+    assert torch.equal(found.tokens, stopped.tokens) and torch.equal(found.scores, stopped.scores)
+
+
+def test_a_wider_beam_finds_what_greedy_misses(device: torch.device) -> None:
+    better = 0
+    for seed in range(20):
+        model, batch = make_case(seed, device)
+        narrow, wide = (search(model, batch, beam, SearchRules()).scores for beam in (1, 8))
+        better += (wide > narrow + 1e-9).sum().item()
+    assert better > 10

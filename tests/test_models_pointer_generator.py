@@ -1,0 +1,188 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny import move, random_batch, select, tiny_model
+from torch import Tensor
+
+from rlseq2seq.data.batches import Batch
+from rlseq2seq.models.pointer_generator import Memory, PointerGenerator
+from rlseq2seq.objectives.maximum_likelihood import score_tokens
+from rlseq2seq.ops import mixture_log_probs
+from rlseq2seq.token_ids import PAD, START, UNKNOWN
+
+SEEDS = st.integers(0, 10_000)
+SIZE, COPIES = 9, 2
+
+
+def encode(model: PointerGenerator, batch: Batch) -> Memory:
+    return model.encode(batch.sources, batch.source_lengths)
+
+
+@torch.no_grad()
+def step_by_step(model: PointerGenerator, memory: Memory, targets: Tensor) -> Tensor:
+    """All log-probabilities [B, T, SIZE + COPIES], one call of `step` after the other."""
+    state, found = model.initial_state(memory), []
+    for tokens in [torch.full_like(targets[:, 0], START), *targets[:, :-1].unbind(1)]:
+        mixture, state = model.step(memory, state, tokens)
+        found.append(mixture_log_probs(mixture, SIZE + COPIES))
+    return torch.stack(found, 1)
+
+
+@torch.no_grad()
+def teacher_forced(model: PointerGenerator, batch: Batch) -> Tensor:
+    """Log-probabilities [B, T] of the targets, 0 at padding."""
+    scored = score_tokens(model, encode(model, batch), batch.targets, batch.target_lengths)
+    found = scored.log_probs.new_zeros(batch.targets.shape)
+    found[torch.arange(batch.targets.shape[1], device=found.device) < batch.target_lengths[:, None]] = scored.log_probs
+    return found
+
+
+@settings(max_examples=50)
+@given(SEEDS, st.booleans(), st.booleans(), st.booleans(), st.sampled_from([torch.float64, torch.float32]))
+def test_decoding_step_by_step_gives_the_teacher_forced_log_probs(
+    device: torch.device, seed: int, copy: bool, tie: bool, coverage: bool, dtype: torch.dtype
+) -> None:
+    model = tiny_model(SIZE, seed, copy=copy, tie_embeddings=tie, coverage=coverage, dtype=dtype).to(device)
+    batch = move(random_batch(seed, SIZE, copies=COPIES if copy else 0, empty=seed % 2 == 0), device)
+    stepped = step_by_step(model, encode(model, batch), batch.targets).gather(2, batch.targets[:, :, None])[:, :, 0]
+    inside = torch.arange(batch.targets.shape[1], device=device) < batch.target_lengths[:, None]
+    difference = (stepped - teacher_forced(model, batch)).abs()[inside]
+    assert difference.max() < (1e-9 if dtype == torch.float64 else 1e-4)
+
+
+@settings(max_examples=25)
+@given(SEEDS, st.booleans(), st.booleans())
+def test_every_next_token_distribution_sums_to_one(device: torch.device, seed: int, copy: bool, coverage: bool) -> None:
+    model = tiny_model(SIZE, seed, copy=copy, coverage=coverage).to(device)
+    batch = move(random_batch(seed, SIZE, empty=True), device)
+    totals = step_by_step(model, encode(model, batch), batch.targets).logsumexp(2)
+    torch.testing.assert_close(totals, torch.zeros_like(totals), atol=1e-12, rtol=0)
+
+
+@settings(max_examples=25)
+@given(SEEDS, st.booleans())
+def test_what_padding_holds_changes_nothing(device: torch.device, seed: int, coverage: bool) -> None:
+    model = tiny_model(SIZE, seed, coverage=coverage).to(device)
+    batch = move(random_batch(seed, SIZE, empty=True), device)
+    other = replace(batch, sources=batch.sources.clone(), targets=batch.targets.clone())
+    place = torch.arange(batch.sources.shape[1], device=device)
+    other.sources[place >= batch.source_lengths[:, None]] = 5
+    other.targets[place >= batch.target_lengths[:, None]] = 6
+    wider = replace(batch, sources=torch.cat([other.sources, other.sources], 1))
+    for changed in (other, wider):
+        torch.testing.assert_close(teacher_forced(model, changed), teacher_forced(model, batch), atol=1e-12, rtol=0)
+
+
+@settings(max_examples=25)
+@given(SEEDS, st.booleans(), st.permutations(range(4)))
+def test_permuting_the_batch_permutes_the_outputs(
+    device: torch.device, seed: int, coverage: bool, order: list[int]
+) -> None:
+    model = tiny_model(SIZE, seed, coverage=coverage).to(device)
+    batch = move(random_batch(seed, SIZE), device)
+    found = teacher_forced(model, select(batch, order))
+    torch.testing.assert_close(found, teacher_forced(model, batch)[order], atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("copy", [True, False])
+def test_a_batch_of_empty_sources_has_finite_losses_and_gradients(device: torch.device, copy: bool) -> None:
+    model = tiny_model(SIZE, copy=copy, coverage=True).to(device)
+    batch = move(random_batch(0, SIZE, copies=0), device)
+    for width in (0, 3):
+        model.zero_grad()
+        memory = model.encode(batch.sources[:, :width], torch.zeros_like(batch.source_lengths))
+        scored = score_tokens(model, memory, batch.targets, batch.target_lengths)
+        assert scored.log_probs.isfinite().all()
+        scored.log_probs.sum().backward()
+        assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_tokens_that_only_the_source_has_are_read_as_unknown(device: torch.device) -> None:
+    model = tiny_model(SIZE).to(device)
+    batch = move(random_batch(3, SIZE, copies=5), device)
+    unknown = batch.sources.masked_fill(batch.sources >= SIZE, UNKNOWN)
+    assert not torch.equal(unknown, batch.sources)
+    read, unread = encode(model, batch), model.encode(unknown, batch.source_lengths)
+    assert torch.equal(read.values, unread.values) and torch.equal(read.source_ids, batch.sources)
+
+
+def test_coverage_with_its_first_weight_of_zero_changes_no_output(device: torch.device) -> None:
+    torch.manual_seed(0)
+    fresh = PointerGenerator(tiny_model(SIZE).config, SIZE)
+    assert fresh.attention_coverage.eq(0).all() and not fresh.uses_coverage
+    model = tiny_model(SIZE).to(device)
+    with torch.no_grad():
+        model.attention_coverage.zero_()
+    batch = move(random_batch(0, SIZE), device)
+    off = teacher_forced(model, batch)
+    model.uses_coverage = True
+    assert torch.equal(teacher_forced(model, batch), off)
+    # From there it learns, and what it learns shows.
+    scored = score_tokens(model, encode(model, batch), batch.targets, batch.target_lengths)
+    (scored.coverage_loss.sum() - scored.log_probs.sum()).backward()
+    assert model.attention_coverage.grad is not None and model.attention_coverage.grad.ne(0).all()
+    with torch.no_grad():
+        model.attention_coverage.fill_(-1.0)
+    assert not torch.allclose(teacher_forced(model, batch), off)
+
+
+def test_coverage_loss_is_the_overlap_with_the_attention_before(device: torch.device) -> None:
+    model = tiny_model(SIZE, coverage=True).to(device)
+    batch = move(random_batch(1, SIZE), device)
+    memory = encode(model, batch)
+    state, expected = model.initial_state(memory), []
+    for tokens in batch.targets.unbind(1):
+        before = state.coverage
+        mixture, state = model.step(memory, state, tokens)
+        expected.append(
+            [
+                sum(min(a, c) for a, c in zip(row, cover, strict=True))
+                for row, cover in zip(mixture.attention.tolist(), before.tolist(), strict=True)
+            ]
+        )
+    found = model.all_steps(memory, batch.targets).coverage_loss
+    torch.testing.assert_close(found.T.cpu(), torch.tensor(expected, dtype=torch.float64))
+    assert found[:, 0].eq(0).all() and found[:, 1:].gt(0).all()
+    model.uses_coverage = False
+    assert model.all_steps(memory, batch.targets).coverage_loss.eq(0).all()
+
+
+def test_attention_of_the_model_is_zero_at_padding_and_sums_to_one(device: torch.device) -> None:
+    model = tiny_model(SIZE, coverage=True).to(device)
+    batch = move(random_batch(2, SIZE), device)
+    memory = encode(model, batch)
+    attention = model.all_steps(memory, batch.targets).attention
+    assert attention.masked_select(~memory.mask[:, None]).eq(0).all()
+    torch.testing.assert_close(attention.sum(2), torch.ones_like(attention[:, :, 0]))
+
+
+def test_tied_embeddings_are_one_matrix_and_others_two() -> None:
+    tied, untied = tiny_model(SIZE, tie_embeddings=True), tiny_model(SIZE, tie_embeddings=False)
+    assert tied.output.weight is tied.embedding.weight
+    assert untied.output.weight is not untied.embedding.weight
+    assert sum(p.numel() for p in untied.parameters()) - sum(p.numel() for p in tied.parameters()) == SIZE * 5
+
+
+def test_only_a_model_that_copies_has_a_gate_and_copies(device: torch.device) -> None:
+    batch = move(random_batch(0, SIZE), device)
+    for copy in (True, False):
+        model = tiny_model(SIZE, copy=copy).to(device)
+        log_probs = step_by_step(model, encode(model, batch), batch.targets)
+        assert log_probs[:, :, SIZE:].isfinite().any() == copy
+        assert log_probs[:, :, :SIZE].isfinite().all()
+
+
+def test_dropout_changes_training_and_not_evaluation() -> None:
+    model, batch = tiny_model(SIZE, dropout=0.5), random_batch(0, SIZE)
+    assert torch.equal(teacher_forced(model, batch), teacher_forced(model, batch))
+    model.train()
+    assert not torch.equal(teacher_forced(model, batch), teacher_forced(model, batch))
+
+
+def test_the_embedding_of_padding_starts_at_zero() -> None:
+    for tie in (True, False):
+        model = PointerGenerator(replace(tiny_model(SIZE).config, tie_embeddings=tie), SIZE)
+        assert model.embedding.weight[PAD].eq(0).all()

@@ -1,0 +1,83 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from rlseq2seq.data.pairs import Pair, write_pairs
+from rlseq2seq.data.store import TokenStore
+from rlseq2seq.data.vocabulary import Vocabulary
+from rlseq2seq.errors import UserError
+from rlseq2seq.token_ids import UNKNOWN
+from stages import tokenization
+
+ROOT = Path(__file__).parents[1]
+TRAIN = [Pair(str(i), f"the sum of {i % 7} and {i % 5}", f"sum {i % 7} {i % 5}") for i in range(60)]
+VALIDATION = [Pair("v", "the zebra of xylophones", "zebra 3"), Pair("w", "the sum", "sum")]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Pairs, but no test split: whoever opened it would fail."""
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    (tmp_path / "data" / "raw").mkdir(parents=True)
+    write_pairs(tmp_path / "data" / "raw" / "train.jsonl", TRAIN)
+    write_pairs(tmp_path / "data" / "raw" / "validation.jsonl", VALIDATION)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def configure(project: Path, **values: object) -> None:
+    text = (project / "params.yaml").read_text()
+    for name, value in values.items():
+        lines = [line for line in text.splitlines() if line.startswith(f"  {name}:")]
+        assert len(lines) == 1
+        text = text.replace(lines[0], f"  {name}: {value}")
+    (project / "params.yaml").write_text(text)
+
+
+@pytest.mark.parametrize("kind", ["unigram", "word", "char"])
+def test_pieces_come_from_the_training_split_alone_and_the_test_split_is_not_read(kind: str, project: Path) -> None:
+    configure(project, type=kind)
+    tokenization.main()
+    pieces = Vocabulary.load(project / "data" / "tokens")
+    for pair in TRAIN:
+        assert UNKNOWN not in pieces.encode_target(pair.target)
+    # Only the validation split has z, x and y: none of its letters has become part of a piece.
+    letters = {letter for id_ in range(len(pieces)) for letter in pieces.decode([id_])}
+    assert letters & set("zxy") == set() and letters >= set("0123456sum")
+
+
+def test_both_splits_are_stored_as_they_are_encoded(project: Path) -> None:
+    configure(project, type="word")
+    tokenization.main()
+    folder = project / "data" / "tokens"
+    pieces = Vocabulary.load(folder)
+    for split, pairs in (("train", TRAIN), ("validation", VALIDATION)):
+        store = TokenStore(folder, split)
+        assert [store.target_text(i) for i in range(len(store))] == [pair.target for pair in pairs]
+        for i, pair in enumerate(pairs):
+            source = pieces.encode_source(pair.source)
+            assert store.sources[i].tolist() == source.ids and store.copies(i) == source.copies
+    assert TokenStore(folder, "validation").copies(0) == ["\u2581zebra", "\u2581xylophones"]
+    facts = json.loads((project / "reports" / "tokenization.json").read_text())
+    assert facts["vocabulary"] == len(pieces)
+    assert (facts["train"]["pairs"], facts["validation"]["pairs"]) == (60, 2)
+    assert facts["validation"]["copied_unknowns"] == 2
+
+
+def test_the_same_pairs_give_the_same_bytes(project: Path) -> None:
+    found = []
+    for _ in range(2):
+        tokenization.main()
+        found.append({path.name: path.read_bytes() for path in (project / "data" / "tokens").iterdir()})
+    assert found[0] == found[1]
+
+
+def test_what_cannot_be_made_leaves_the_old_tokens(project: Path) -> None:
+    tokenization.main()
+    before = sorted(path.stat().st_mtime_ns for path in (project / "data" / "tokens").iterdir())
+    configure(project, type="bpe")
+    with pytest.raises(UserError, match=r"^tokenization\.vocabulary_size is \d+: .* bpe vocabulary"):
+        tokenization.main()
+    assert sorted(path.stat().st_mtime_ns for path in (project / "data" / "tokens").iterdir()) == before
+    assert [path.name for path in (project / "data").iterdir() if path.name != "raw"] == ["tokens"]
