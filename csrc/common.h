@@ -1,5 +1,5 @@
-// Checks that the CPU and CUDA kernels share. They run on shapes, types and devices alone, never on values, so that they
-// cost no host synchronisation. Each failure is one sentence that names the argument.
+// Checks that the CPU and CUDA kernels share. They run on shapes, types and devices alone, never on values, so that
+// they cost no host synchronisation. Each failure is one sentence that names the argument.
 #pragma once
 
 #include "rouge_l.h"
@@ -15,9 +15,9 @@ namespace rlseq2seq {
 // `like` is the tensor whose device all the arguments must share.
 inline void check_int64(const at::Tensor& tensor, const at::Tensor& like, const char* op, const char* name,
                         int64_t dimensions) {
-  TORCH_CHECK_VALUE(tensor.scalar_type() == at::kLong && tensor.dim() == dimensions, op, ": ", name, " must be an int64 ",
-                    "tensor of ", dimensions, dimensions == 1 ? " dimension" : " dimensions", ", not ", tensor.scalar_type(),
-                    " of shape ", tensor.sizes(), ".");
+  TORCH_CHECK_VALUE(tensor.scalar_type() == at::kLong && tensor.dim() == dimensions, op, ": ", name,
+                    " must be an int64 tensor of ", dimensions, dimensions == 1 ? " dimension" : " dimensions",
+                    ", not ", tensor.scalar_type(), " of shape ", tensor.sizes(), ".");
   TORCH_CHECK_VALUE(tensor.device() == like.device(), op, ": ", name, " is on ", tensor.device(),
                     " but the hypotheses are on ", like.device(), ".");
 }
@@ -39,7 +39,8 @@ inline RougeLShape check_rouge_l(const at::Tensor& hypotheses, const at::Tensor&
                     shape.hypotheses, ", must be a multiple of the number of references, ", shape.references, ".");
   constexpr int64_t limit = int64_t{1} << 30;
   TORCH_CHECK_VALUE(shape.time < limit && shape.reference_time < limit, op,
-                    ": sequences must be shorter than 2^30 tokens, not ", shape.time, " and ", shape.reference_time, ".");
+                    ": sequences must be shorter than 2^30 tokens, not ", shape.time, " and ", shape.reference_time,
+                    ".");
   return shape;
 }
 

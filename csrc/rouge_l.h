@@ -1,5 +1,5 @@
-// What the CPU and CUDA kernels of rouge_l share: sizes, addresses, and the one formula of the scores. No torch, so that
-// nvcc compiles it by itself.
+// What the CPU and CUDA kernels of rouge_l share: sizes, addresses, and the one formula of the scores. No torch, so
+// that nvcc compiles it by itself.
 #pragma once
 
 #include <cstdint>
@@ -21,10 +21,10 @@ struct RougeLShape {
 };
 
 struct RougeLInputs {
-  const int64_t* hypotheses;         // [N, T]
+  const int64_t* hypotheses;          // [N, T]
   const int64_t* hypothesis_lengths;  // [N]
-  const int64_t* references;         // [M, U]
-  const int64_t* reference_lengths;  // [M]
+  const int64_t* references;          // [M, U]
+  const int64_t* reference_lengths;   // [M]
 };
 
 // [N], or [N, T] for prefixes.
@@ -35,7 +35,8 @@ struct RougeLScores {
   float* fmeasure;
 
   // One correctly rounded division each, so that every device gives the same bits. Lengths are below 2^30.
-  RLSEQ2SEQ_HOST_DEVICE void set(int64_t at, int32_t common, int32_t hypothesis_length, int32_t reference_length) const {
+  RLSEQ2SEQ_HOST_DEVICE void set(int64_t at, int32_t common, int32_t hypothesis_length,
+                                 int32_t reference_length) const {
     const auto value = static_cast<float>(common);
     lcs[at] = common;
     precision[at] = hypothesis_length == 0 ? 0.0f : value / static_cast<float>(hypothesis_length);

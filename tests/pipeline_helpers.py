@@ -27,16 +27,16 @@ PARAMS = {
     "model.decoder_size": 32,
     "model.attention_size": 24,
     "model.dropout": 0.1,
-    "pretrain.epochs": 8,
+    "pretrain.epochs": 5,
     "pretrain.batch_size": 16,
-    "pretrain.learning_rate": 0.02,
+    "pretrain.learning_rate": 0.008,
     "pretrain.optimizer.warmup_steps": 10,
-    "pretrain.coverage.from_step": 40,
-    "pretrain.validation.every": 20,
+    "pretrain.coverage.from_step": 25,
+    "pretrain.validation.every": 10,
     "pretrain.validation.pairs": 20,
     "finetune.updates": 20,
     "finetune.batch_size": 8,
-    "finetune.learning_rate": 0.001,
+    "finetune.learning_rate": 0.003,
     "finetune.validation.every": 10,
     "finetune.validation.pairs": 20,
     "evaluate.bootstrap_samples": 200,
@@ -127,10 +127,10 @@ class Project:
         found = [path for name in RESULTS for path in (self.folder / name, *(self.folder / name).rglob("*"))]
         return {str(path.relative_to(self.folder)): path.read_bytes() for path in found if path.is_file()}
 
-    def last_checkpoint(self, stage: str) -> int:
-        """The step of the stage's last whole checkpoint; -1 if there is none."""
-        steps = [int(path.name.split("-")[1]) for path in self.folder.glob(f"runs/{stage}-*/step-*")]
-        return max(steps, default=-1)
+    def last_checkpoint(self, stage: str, since: float = 0) -> int:
+        """The step of the stage's last whole checkpoint, written after the time ``since``; -1 if there is none."""
+        folders = [path for path in self.folder.glob(f"runs/{stage}-*/step-*") if path.stat().st_mtime > since]
+        return max((int(path.name.split("-")[1]) for path in folders), default=-1)
 
     def copy(self, folder: Path) -> "Project":
         shutil.copytree(self.folder, folder, symlinks=True)
@@ -161,12 +161,14 @@ def make_project(folder: Path) -> Project:
     return project
 
 
-def wait_for_checkpoint(project: Project, stage: str, step: int, process: subprocess.Popen[bytes]) -> None:
-    """Wait until ``stage``, which ``process`` runs, has a checkpoint of at least ``step``."""
-    limit = time.monotonic() + 60
-    while project.last_checkpoint(stage) < step:
+def start_until_checkpoint(project: Project, stage: str, step: int, *command: str) -> subprocess.Popen[bytes]:
+    """Start a command and wait until it has written a checkpoint of ``stage`` at ``step`` or later."""
+    started, limit = time.time(), time.monotonic() + 60
+    process = project.start(*command)
+    while project.last_checkpoint(stage, since=started) < step:
         assert process.poll() is None and time.monotonic() < limit, project.log.read_text()
         time.sleep(0.005)
+    return process
 
 
 def kill_group(process: subprocess.Popen[bytes]) -> None:

