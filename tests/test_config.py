@@ -1,4 +1,5 @@
 import math
+import re
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import FrozenInstanceError
@@ -124,7 +125,6 @@ def test_of_several_bad_keys_the_first_is_told_and_the_rest_are_counted() -> Non
         ("pretrain.optimizer.name", "sgd", "'adam' or 'adagrad'"),
         ("pretrain.validation.every", 0, "greater than or equal to 1"),
         ("finetune.eta", 1.01, "less than or equal to 1"),
-        ("finetune.samples", 1, "rloo compares each sample with the others"),
         ("finetune.samples", 0, "greater than or equal to 1"),
         ("evaluate.bootstrap_samples", 99, "greater than or equal to 100"),
         ("evaluate.decoding.beam_size", 0, "greater than or equal to 1"),
@@ -156,9 +156,15 @@ def test_what_may_be_null_may_be_a_number_too(key: str) -> None:
         parse(SECTIONS[section], params[section], section)
 
 
-def test_self_critical_needs_one_sample_only() -> None:
+def test_rloo_needs_two_samples_and_self_critical_one() -> None:
     values = {**PARAMS["finetune"], "method": "self_critical", "samples": 1}
     assert parse(FinetuneConfig, values, "finetune").samples == 1
+    values = {**values, "method": "rloo"}
+    with pytest.raises(
+        UserError, match=r"^finetune\.samples is 1: must be 2 or more, as rloo compares"
+    ):
+        parse(FinetuneConfig, values, "finetune")
+    assert parse(FinetuneConfig, {**values, "samples": 2}, "finetune").samples == 2
 
 
 def test_lists_become_tuples_and_nothing_can_be_changed() -> None:
@@ -172,7 +178,7 @@ def test_lists_become_tuples_and_nothing_can_be_changed() -> None:
 @pytest.mark.parametrize(("text", "value"), [("1e-4", 1e-4), ("1E-4", 1e-4), ("0.1e+1", 1.0), ("5e-324", 5e-324)])
 def test_yaml_1_2_numbers(tmp_path: Path, text: str, value: float) -> None:
     path = tmp_path / "params.yaml"
-    path.write_text((ROOT / "params.yaml").read_text().replace("learning_rate: 0.002", f"learning_rate: {text}"))
+    path.write_text(re.sub("(?m)^  learning_rate: .*", f"  learning_rate: {text}", (ROOT / "params.yaml").read_text()))
     assert load(PretrainConfig, "pretrain", path).learning_rate == value
 
 
@@ -235,7 +241,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_what_only_yaml_can_say_is_told_too(tmp_path: Path, value: str) -> None:
     path = tmp_path / "params.yaml"
     indented = value.replace("\n", "\n    ")
-    path.write_text((ROOT / "params.yaml").read_text().replace("  copy: true ", f"  copy:\n    {indented}\n  # "))
+    path.write_text(re.sub("(?m)^  copy: .*", f"  copy:\n    {indented}", (ROOT / "params.yaml").read_text()))
     with pytest.raises(UserError, match=r"^model\.copy is ") as caught:
         check_params(path)
     assert "\n" not in str(caught.value)

@@ -79,7 +79,8 @@ def test_the_search_is_the_one_asked_for(
     once = BeamConfig(beam_size=2, length_penalty=1.0, block_ngrams=1, min_tokens=0)
     assert copier.generate(["zorp"], once)[0].split().count("zorp") == 1
     texts = sentences(20)
-    assert generator.generate(texts, BEAM) != generator.generate(texts, GREEDY)
+    wide = BeamConfig(beam_size=5, length_penalty=1.0, block_ngrams=0, min_tokens=0)
+    assert generator.generate(texts, wide) != generator.generate(texts, GREEDY)
     silent = tiny_model(len(vocabulary), copy=False).to(device)
     with torch.no_grad():
         silent.output.bias[END] += 50

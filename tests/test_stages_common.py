@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,7 @@ def test_what_the_user_can_mend_is_told_in_a_line(project: Path, capsys: pytest.
 
 def test_a_bad_key_of_any_section_is_told_before_any_work(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     params = project / "params.yaml"
-    params.write_text(params.read_text().replace("beam_size: 1 ", "beam_size: 0 "))
+    params.write_text(re.sub("(?m)^    beam_size: .*", "    beam_size: 0", params.read_text()))
     with pytest.raises(SystemExit) as caught:
         run((project / "done").touch)
     assert caught.value.code == 2

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     params = (ROOT / "params.yaml").read_text()
-    (tmp_path / "params.yaml").write_text(params.replace("source: python_docstrings ", "source: files "))
+    (tmp_path / "params.yaml").write_text(re.sub("(?m)^  source: .*", "  source: files", params))
     (tmp_path / "corpus").mkdir()
     for split in SPLITS:
         rows = [{"source": f"{split} {i}", "target": f"{i}", "references": [f"n{i}"]} for i in range(3)]
