@@ -285,7 +285,6 @@ def test_training_finds_the_best_texts(device: torch.device, method: str) -> Non
         ).total.backward()
         optimizer.step()
     after = expected_rewards(model, batch)
-    print(before,after,best)
     assert before.max() < 0.7 * best and after.min() > 0.9 * best
 
 
