@@ -20,6 +20,7 @@ SOURCES := setup.py pyproject.toml $(wildcard csrc/* csrc/*/*)
 repro: build
 	$(RUN) dvc repro
 
+test: export RLSEQ2SEQ_WERROR = 1
 test: build lint
 	$(RUN) dvc repro --dry --allow-missing
 	$(BIN)/python -m pytest
@@ -32,6 +33,7 @@ lint: build
 build: $(VENV)/.built
 
 $(VENV)/.installed: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "needs Python 3.11 or newer: make PYTHON=...")'
 	@echo "installing the pinned packages into $(VENV)"
 	$(PYTHON) -m venv $(VENV)
 	$(if $(TORCH_INDEX),$(PIP) install --index-url $(TORCH_INDEX) $$(grep '^torch==' requirements.lock))

@@ -3,6 +3,8 @@
 Environment variables:
     RLSEQ2SEQ_CUDA        `auto` (default): CUDA kernels when torch has CUDA and nvcc is found; `1`: build them or fail;
                           `0`: leave them out. Whether a GPU is visible is never asked.
+    RLSEQ2SEQ_WERROR      `1`: a warning from a compiler in our own code is an error, as in `make test`. Otherwise not:
+                          a compiler newer than the code may find something new to warn of.
     TORCH_CUDA_ARCH_LIST  compute capabilities to build for (default "8.0;8.6;8.9;9.0+PTX").
 """
 
@@ -16,7 +18,7 @@ from torch.utils import cpp_extension
 
 ROOT = Path(__file__).resolve().parent
 OPTIMISATION = ["-O3"]
-WARNINGS = ["-Wall", "-Wextra", "-Werror"]
+WARNINGS = ["-Wall", "-Wextra"] + (["-Werror"] if os.environ.get("RLSEQ2SEQ_WERROR") == "1" else [])
 CUDA_ARCHITECTURES = "8.0;8.6;8.9;9.0+PTX"
 
 
@@ -57,7 +59,7 @@ def extension(cuda: bool) -> Extension:
     openmp = ["-fopenmp"] if torch.backends.openmp.is_available() else []
     host = [*OPTIMISATION, "-funroll-loops", *WARNINGS, *openmp]  # the hot loops are a few instructions long
     facts = [f'-DRLSEQ2SEQ_TORCH_VERSION="{torch.__version__}"', f'-DRLSEQ2SEQ_FLAGS="{" ".join(host)}"']
-    host_warnings = ["-Xcompiler", ",".join(WARNINGS), "-Werror", "all-warnings"]
+    host_warnings = ["-Xcompiler", ",".join(WARNINGS)] + (["-Werror", "all-warnings"] if "-Werror" in WARNINGS else [])
     kind = cpp_extension.CUDAExtension if cuda else cpp_extension.CppExtension
     built: Extension = kind(
         name="rlseq2seq._C",

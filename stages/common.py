@@ -1,7 +1,6 @@
 """What every stage does: check the parameters, tell bad input in one sentence, write outputs whole or not at all."""
 
 import importlib
-import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -32,7 +31,7 @@ def run(stage: Callable[[], None]) -> None:
 @contextmanager
 def written_whole(folder: Path) -> Iterator[Path]:
     """A folder to write into, which becomes ``folder`` when all is written."""
-    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
@@ -46,6 +45,6 @@ def written_whole(folder: Path) -> Iterator[Path]:
 def write_text_whole(path: Path, text: str) -> None:
     """Write ``path`` through a temporary file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.part")
     part.write_text(text, encoding="utf-8")
     part.replace(path)

@@ -17,7 +17,7 @@ def main() -> None:
         counts = {split: write_pairs(folder / f"{split}.jsonl", corpus.splits[split]) for split in SPLITS}
         for split, count in counts.items():
             if not count:
-                raise UserError(f"data.source {config.source} gave no {split} pairs: see the counts above")
+                raise UserError(f"data.source {config.source} gave no {split} pairs: give it more ({corpus.facts})")
     facts = {"pairs": counts, "facts": corpus.facts}
     write_text_whole(REPORTS / "corpus.json", json.dumps(facts, indent=2) + "\n")
     print("pairs: " + ", ".join(f"{count:,} {split}" for split, count in counts.items()))

@@ -46,6 +46,7 @@ def main() -> None:
         coverage_from=config.coverage.from_step,
         validate_start=True,
         checkpoint_every=runtime.checkpoint_every,
+        log_interval=runtime.log_interval,
     )
     with run_folder("finetune") as folder:
         progress = train(model, objective, validate, plan, Checkpoints(folder))

@@ -49,6 +49,7 @@ def main() -> None:
         coverage_from=config.coverage.from_step,
         validate_start=False,
         checkpoint_every=runtime.checkpoint_every,
+        log_interval=runtime.log_interval,
     )
     with run_folder("pretrain") as folder:
         progress = train(model, objective, validate, plan, Checkpoints(folder))

@@ -34,10 +34,10 @@ PARAMS = {
     "pretrain.coverage.from_step": 25,
     "pretrain.validation.every": 10,
     "pretrain.validation.pairs": 20,
-    "finetune.updates": 20,
+    "finetune.updates": 40,
     "finetune.batch_size": 8,
     "finetune.learning_rate": 0.003,
-    "finetune.validation.every": 10,
+    "finetune.validation.every": 20,
     "finetune.validation.pairs": 20,
     "evaluate.bootstrap_samples": 200,
     "runtime.device": "cpu",
@@ -163,7 +163,7 @@ def make_project(folder: Path) -> Project:
 
 def start_until_checkpoint(project: Project, stage: str, step: int, *command: str) -> subprocess.Popen[bytes]:
     """Start a command and wait until it has written a checkpoint of ``stage`` at ``step`` or later."""
-    started, limit = time.time(), time.monotonic() + 60
+    started, limit = time.time(), time.monotonic() + 180
     process = project.start(*command)
     while project.last_checkpoint(stage, since=started) < step:
         assert process.poll() is None and time.monotonic() < limit, project.log.read_text()

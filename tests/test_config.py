@@ -160,9 +160,7 @@ def test_rloo_needs_two_samples_and_self_critical_one() -> None:
     values = {**PARAMS["finetune"], "method": "self_critical", "samples": 1}
     assert parse(FinetuneConfig, values, "finetune").samples == 1
     values = {**values, "method": "rloo"}
-    with pytest.raises(
-        UserError, match=r"^finetune\.samples is 1: must be 2 or more, as rloo compares"
-    ):
+    with pytest.raises(UserError, match=r"^finetune\.samples is 1: must be 2 or more, as rloo compares"):
         parse(FinetuneConfig, values, "finetune")
     assert parse(FinetuneConfig, {**values, "samples": 2}, "finetune").samples == 2
 

@@ -40,7 +40,7 @@ def make_case(seed: int, device: torch.device, size: int = 4) -> tuple[PointerGe
     return model, move(random_batch(seed, SIZE, copies=COPIES, size=size, empty=True), device)
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(SEEDS)
 def test_a_beam_of_one_is_greedy(device: torch.device, seed: int) -> None:
     model, batch = make_case(seed, device)
@@ -51,7 +51,7 @@ def test_a_beam_of_one_is_greedy(device: torch.device, seed: int) -> None:
     torch.testing.assert_close(found.scores, expected.scores)
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(SEEDS, RULES, st.integers(1, 5))
 def test_scores_are_teacher_forced_log_probs_over_length_to_the_penalty(
     device: torch.device, seed: int, rules: SearchRules, beam: int
@@ -64,7 +64,7 @@ def test_scores_are_teacher_forced_log_probs_over_length_to_the_penalty(
     torch.testing.assert_close(found.scores, sums / found.lengths.double() ** rules.length_penalty, atol=1e-9, rtol=0)
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(SEEDS, RULES, st.integers(1, 5))
 def test_a_row_does_not_depend_on_batch_order_or_padding(
     device: torch.device, seed: int, rules: SearchRules, beam: int
@@ -79,7 +79,7 @@ def test_a_row_does_not_depend_on_batch_order_or_padding(
     assert torch.equal(search(model, wider, beam, rules, SIZE + COPIES + 9).tokens, found.tokens)
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(SEEDS, RULES, st.integers(1, 5))
 def test_outputs_keep_the_rules(device: torch.device, seed: int, rules: SearchRules, beam: int) -> None:
     model, batch = make_case(seed, device)

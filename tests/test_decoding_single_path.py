@@ -50,7 +50,7 @@ def slow_greedy(model: PointerGenerator, batch: Batch) -> list[int]:
     return tokens[1:]
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(SEEDS, st.booleans())
 def test_greedy_takes_the_best_token_of_each_step_until_the_end(
     device: torch.device, seed: int, coverage: bool
@@ -63,7 +63,7 @@ def test_greedy_takes_the_best_token_of_each_step_until_the_end(
 
 
 @pytest.mark.parametrize("sampled", [True, False])
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(seed=SEEDS, coverage=st.booleans())
 def test_scores_are_the_teacher_forced_log_probs_of_what_was_written(
     device: torch.device, sampled: bool, seed: int, coverage: bool
@@ -78,7 +78,7 @@ def test_scores_are_the_teacher_forced_log_probs_of_what_was_written(
 
 
 @pytest.mark.parametrize("sampled", [True, False])
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(seed=SEEDS)
 def test_a_row_does_not_depend_on_the_others(device: torch.device, sampled: bool, seed: int) -> None:
     model = tiny_model(SIZE, seed).to(device)

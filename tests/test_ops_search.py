@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import on, random_mixture
+from tiny import from_logits, from_one_row, on, random_mixture
 from torch import Tensor
 
 from rlseq2seq.ops import (
@@ -25,20 +25,6 @@ from rlseq2seq.token_ids import END, PAD
 SEEDS = st.integers(0, 10_000)
 Tokens = tuple[int, ...]
 NextLogProbs = Callable[[Tokens], list[float]]
-
-
-def from_logits(logits: Tensor) -> Mixture:
-    """A mixture that only generates, with these logits [N, V]."""
-    size = logits.shape[1]
-    return Mixture(
-        logits, torch.eye(size).to(logits), logits.new_zeros(size), None, logits[:, :0], logits[:, :0].long()
-    )
-
-
-def from_one_row(logits: list[float], rows: int, device: torch.device) -> Mixture:
-    """``rows`` times the mixture that only generates, with these logits, which may be -inf."""
-    bias = torch.tensor(logits, dtype=torch.float64, device=device)
-    return from_logits(torch.zeros_like(bias).expand(rows, -1))._replace(bias=bias)
 
 
 def repeated(mixture: Mixture, times: int) -> Mixture:

@@ -58,6 +58,8 @@ def test_a_folder_appears_when_all_is_written(tmp_path: Path) -> None:
             assert list(part.iterdir()) == []
             (part / "file").write_text(content)
             assert (folder.exists() and (folder / "file").read_text()) == before
+            written = part.stat().st_ino
+        assert folder.stat().st_ino == written  # renamed, not copied: a kill leaves no half of it
         assert (folder / "file").read_text() == content
     assert [path.name for path in folder.parent.iterdir()] == ["raw"]
 

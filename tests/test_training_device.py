@@ -20,7 +20,9 @@ def _restored() -> Iterator[None]:
 
 
 def runtime(**changes: Any) -> RuntimeConfig:
-    return RuntimeConfig(**{"device": "cpu", "threads": None, "workers": None, "checkpoint_every": 1, **changes})
+    return RuntimeConfig(
+        **{"device": "cpu", "threads": None, "workers": None, "checkpoint_every": 1, "log_interval": 1.0, **changes}
+    )
 
 
 def test_the_cpu_is_deterministic_with_the_threads_asked_for() -> None:

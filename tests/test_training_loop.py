@@ -36,6 +36,7 @@ def plan(**changes: Any) -> Plan:
         "coverage_from": None,
         "validate_start": False,
         "checkpoint_every": 3,
+        "log_interval": 1.0,
     }
     return Plan(**{**values, **changes})
 

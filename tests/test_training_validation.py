@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 def store(tmp_path_factory: pytest.TempPathFactory, word_vocabulary: Vocabulary) -> TokenStore:
     folder = tmp_path_factory.mktemp("store")
     texts = sentences(14)
-    pairs = [Pair("", f"{texts[i]} 日本{i}", texts[i + 7]) for i in range(7)]
+    pairs = [Pair("", f"{texts[i]} 日本{i}", f"{texts[i + 7]} 日本{i}") for i in range(7)]
     write_store(folder, "validation", [*pairs[:3], Pair("", "", "sum"), *pairs[3:]], word_vocabulary)
     return TokenStore(folder, "validation")
 

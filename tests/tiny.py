@@ -157,6 +157,20 @@ def random_mixture(
     )
 
 
+def from_logits(logits: Tensor) -> Mixture:
+    """A mixture that only generates, with these logits [N, V]."""
+    size = logits.shape[1]
+    return Mixture(
+        logits, torch.eye(size).to(logits), logits.new_zeros(size), None, logits[:, :0], logits[:, :0].long()
+    )
+
+
+def from_one_row(logits: list[float], rows: int, device: torch.device) -> Mixture:
+    """``rows`` times the mixture that only generates, with these logits, which may be -inf."""
+    bias = torch.tensor(logits, dtype=torch.float64, device=device)
+    return from_logits(torch.zeros_like(bias).expand(rows, -1))._replace(bias=bias)
+
+
 def on(mixture: Mixture, device: torch.device) -> Mixture:
     """``mixture`` on ``device``."""
     return Mixture(*(None if tensor is None else tensor.to(device) for tensor in mixture))

@@ -1,4 +1,7 @@
-"""Knobs that change how fast a stage runs and what it prints, never what it writes: no stage tracks them."""
+"""Knobs of where and how fast a stage runs and what it prints: no stage tracks them.
+
+Results on the CPU are the same bits for the same number of threads; another device or number rounds differently.
+"""
 
 from typing import Annotated
 
@@ -14,3 +17,4 @@ class RuntimeConfig:
     threads: Annotated[int, Field(ge=1)] | None
     workers: Annotated[int, Field(ge=1)] | None
     checkpoint_every: Annotated[int, Field(ge=1)]
+    log_interval: Annotated[float, Field(gt=0)]

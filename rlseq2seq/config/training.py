@@ -33,7 +33,7 @@ class ValidationConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class CoverageConfig:
-    """``from_step: null`` keeps coverage off."""
+    """``from_step: null`` leaves coverage as the model has it, which is off where training begins."""
 
     weight: NonNegative
     from_step: Annotated[int, Field(ge=0)] | None

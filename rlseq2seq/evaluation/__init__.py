@@ -1,0 +1,1 @@
+"""Scores of outputs, how sure they are, and what to compare them with."""

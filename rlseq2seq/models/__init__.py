@@ -1,0 +1,1 @@
+"""Models, the protocol that they keep, and checkpoints as folders."""

@@ -3,7 +3,7 @@
 Everything is batch-first. N rows are the B sources of a batch, or several hypotheses of each.
 """
 
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from torch import Tensor
 
@@ -34,7 +34,6 @@ class Steps(NamedTuple):
 class Seq2Seq(Protocol[Memory, State]):
     """An encoder-decoder with a pointer-generator head."""
 
-    vocabulary_size: int
     uses_coverage: bool
 
     def encode(self, sources: Tensor, lengths: Tensor) -> Memory:
@@ -51,8 +50,6 @@ class Seq2Seq(Protocol[Memory, State]):
 
     def mixture(self, memory: Memory, steps: Steps, row: Tensor, step: Tensor) -> Mixture:
         """The distributions at the places (``row`` [M], ``step`` [M]) of ``steps``."""
-
-    def parameters(self) -> Any: ...
 
 
 def select_rows(rows: Rows, index: Tensor) -> Rows:

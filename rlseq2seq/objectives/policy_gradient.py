@@ -20,7 +20,7 @@ def leave_one_out_advantages(rewards: Tensor) -> Tensor:
     """r_i minus the mean of the other samples' rewards, for ``rewards`` [B, k], k >= 2.
 
     RLOO (Kool et al. 2019; Ahmadian et al. 2024, arXiv:2402.14740, Eq. 8): each sample's baseline is independent of
-    it, so the gradient is unbiased.
+    it, so summed over tokens the gradient is unbiased (`policy_gradient` divides it by the number of sampled tokens).
     """
     k = rewards.shape[1]
     return (rewards - rewards.mean(1, keepdim=True)) * (k / (k - 1))

@@ -28,8 +28,9 @@ def sample_step(
         log_probs = (log_probs / temperature).log_softmax(-1)
     if top_k or top_p < 1:
         log_probs = _most_probable(log_probs, top_k, top_p).log_softmax(-1)
-    cumulative = log_probs.exp().cumsum(-1)
-    # However it is rounded, noise below 1 times the whole stays below the whole: a possible token is always found.
+    # In double precision: a parallel sum of floats may rise where a token has no probability. Noise below 1 times the
+    # whole stays below the whole, so a possible token is always found.
+    cumulative = log_probs.exp().double().cumsum(-1)
     tokens = torch.searchsorted(cumulative, noise[:, None] * cumulative[:, -1:], right=True)
     return Chosen(tokens[:, 0], log_probs.gather(1, tokens)[:, 0])
 

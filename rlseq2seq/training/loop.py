@@ -33,6 +33,7 @@ class Plan:
     coverage_from: int | None
     validate_start: bool
     checkpoint_every: int
+    log_interval: float
 
 
 # The loss of a step, and the scores of the model as it is: validation_loss and validation_rouge_l among them.
@@ -46,13 +47,18 @@ def train(model: nn.Module, objective: Objective, validate: Validate, plan: Plan
     Raises:
         UserError: the loss or the gradient is not finite; the last checkpoint is of weights whose loss was.
     """
-    kinds = {"adam": torch.optim.Adam, "adagrad": torch.optim.Adagrad}
-    optimizer = kinds[plan.optimizer.name](model.parameters(), lr=plan.learning_rate, fused=True)
+    optimizer: torch.optim.Optimizer
+    if plan.optimizer.name == "adam":
+        optimizer = torch.optim.Adam(model.parameters(), lr=plan.learning_rate, fused=True)
+    else:  # fused only in later releases of PyTorch
+        optimizer = torch.optim.Adagrad(model.parameters(), lr=plan.learning_rate)
     progress, best = checkpoints.load(model, optimizer) or (Progress(), {})
     tokens = 0
     if progress.step:
         tqdm.write(f"{plan.name}: goes on from step {progress.step} of {plan.steps}")
-    with tqdm(total=plan.steps, initial=progress.step, desc=plan.name, unit="step", mininterval=1.0) as bar:
+    with tqdm(
+        total=plan.steps, initial=progress.step, desc=plan.name, unit="step", mininterval=plan.log_interval
+    ) as bar:
         while True:
             _set_coverage(model, plan, progress.step)
             if _validation_is_due(progress, plan):

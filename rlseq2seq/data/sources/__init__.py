@@ -1,0 +1,1 @@
+"""Where pairs come from: a module or package a family of corpora."""
