@@ -63,6 +63,7 @@ def main() -> None:
 
     print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     _report(f"maximum likelihood, {pretrain.batch_size} pairs", likelihood)
+    model.dropout.p = 0.0  # as in fine-tuning
     _report(f"rollout, {finetune.samples} samples of {finetune.batch_size} sources, {max_tokens} steps", rollout)
     _report(f"policy gradient update, {finetune.samples} samples of {finetune.batch_size} sources", reinforcement)
 
