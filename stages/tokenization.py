@@ -4,6 +4,8 @@ The test split is not read: evaluation starts from its texts.
 """
 
 import json
+from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
 
 from tqdm import tqdm
 
@@ -17,11 +19,7 @@ from stages.common import RAW, REPORTS, TOKENS, run, write_text_whole, written_w
 
 def main() -> None:
     config = load(TokenizationConfig, "tokenization")
-    train = RAW / "train.jsonl"
-    print(f"learning {config.vocabulary_size:,} {config.type} pieces")
-    vocabulary = Vocabulary.train(
-        (pair.source for pair in read_pairs(train)), (pair.target for pair in read_pairs(train)), config
-    )
+    vocabulary = learn_vocabulary(RAW / "train.jsonl", config)
     facts: dict[str, object] = {"vocabulary": len(vocabulary)}
     with written_whole(TOKENS) as folder:
         vocabulary.save(folder)
@@ -29,6 +27,18 @@ def main() -> None:
             pairs = tqdm(read_pairs(RAW / f"{split}.jsonl"), desc=f"encode {split}", unit="pair", delay=2)
             facts[split] = write_store(folder, split, pairs, vocabulary)
     write_text_whole(REPORTS / "tokenization.json", json.dumps(facts, indent=2) + "\n")
+
+
+def learn_vocabulary(train: Path, config: TokenizationConfig) -> Vocabulary:
+    """Learn the pieces while a clock runs: sentencepiece does not tell how far it is."""
+    sources = (pair.source for pair in read_pairs(train))
+    targets = (pair.target for pair in read_pairs(train))
+    title = f"learn {config.vocabulary_size:,} {config.type} pieces"
+    with ThreadPoolExecutor(1) as pool, tqdm(desc=title, bar_format="{desc}: {elapsed}") as clock:
+        learned = pool.submit(Vocabulary.train, sources, targets, config)
+        while not wait([learned], timeout=0.5).done:
+            clock.refresh()
+        return learned.result()
 
 
 if __name__ == "__main__":
