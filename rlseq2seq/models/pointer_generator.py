@@ -121,10 +121,9 @@ class PointerGenerator(nn.Module):
 
     def _advance(self, memory: Memory, state: State, input_gates: Tensor) -> tuple[State, Tensor]:
         """The recurrence: LSTM cell, then attention, whose context the next cell reads."""
-        gates = input_gates + self.recurrent_gates(torch.cat([state.context, state.hidden], -1))
-        entry, forget, candidate, exit_ = gates.chunk(4, -1)
-        cell = torch.sigmoid(forget) * state.cell + torch.sigmoid(entry) * torch.tanh(candidate)
-        hidden = torch.sigmoid(exit_) * torch.tanh(cell)
+        recurrent = torch.cat([state.context, state.hidden], -1)
+        gates = torch.addmm(input_gates, recurrent, self.recurrent_gates.weight.T)
+        hidden, cell = ops.lstm_cell(gates, state.cell)
         coverage = (state.coverage, self.attention_coverage) if self.uses_coverage else ()
         context, attention = ops.copy_attention(
             self.attention_query(hidden), memory.keys, memory.values, memory.mask, self.attention_score, *coverage

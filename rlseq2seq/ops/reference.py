@@ -105,3 +105,10 @@ def rouge_l(
     ratios = [x.float() / y.clamp_min(1) for x, y in ((common, read), (common, whole), (2 * common, read + whole))]
     lcs, precision, recall, fmeasure = (x[:, 1:] if prefixes else x[:, -1] for x in (common.int(), *ratios))
     return lcs, precision, recall, fmeasure
+
+
+def lstm_cell(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+    """Hidden state and cell [N, D] after a step; shapes as of the operator."""
+    entry, forget, candidate, exit_ = gates.chunk(4, -1)
+    cell = torch.sigmoid(forget) * cell + torch.sigmoid(entry) * torch.tanh(candidate)
+    return torch.sigmoid(exit_) * torch.tanh(cell), cell
