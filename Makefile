@@ -1,6 +1,7 @@
 # make repro    environment, extension, and the whole pipeline (dvc repro)
 # make test     environment, extension, and every check
 # make build    environment and extension
+# make asan     the operators' tests under AddressSanitizer and UBSan
 # make lock     requirements.lock anew, from pyproject.toml
 #
 # On Linux the package index serves a CUDA build of torch of several gigabytes. For the CPU build:
@@ -15,7 +16,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 RUN := PATH="$(abspath $(BIN)):$$PATH"
 SOURCES := setup.py pyproject.toml $(wildcard csrc/* csrc/*/*)
 
-.PHONY: repro test build lint lock
+.PHONY: repro test asan build lint lock
 
 repro: build
 	$(RUN) dvc repro
@@ -29,6 +30,15 @@ lint: build
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Python and torch leak by design, so leaks are not asked for. Exceptions are intercepted in libstdc++, which Python alone
+# does not load: it has to be there from the start.
+asan: build
+	RLSEQ2SEQ_SANITIZE=1 RLSEQ2SEQ_CUDA=0 $(BIN)/python -W ignore setup.py --quiet build \
+		--build-base build/sanitized --build-lib build/sanitized/lib >/dev/null
+	PYTHONPATH=build/sanitized/lib \
+		LD_PRELOAD="$$(c++ -print-file-name=libasan.so) $$(c++ -print-file-name=libstdc++.so)" \
+		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 $(BIN)/pytest tests/test_ops_*.py
 
 build: $(VENV)/.built
 

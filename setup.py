@@ -5,6 +5,7 @@ Environment variables:
                           `0`: leave them out. Whether a GPU is visible is never asked.
     RLSEQ2SEQ_WERROR      `1`: a warning from a compiler in our own code is an error, as in `make test`. Otherwise not:
                           a compiler newer than the code may find something new to warn of.
+    RLSEQ2SEQ_SANITIZE    `1`: build with AddressSanitizer and UBSan, as `make asan` does.
     TORCH_CUDA_ARCH_LIST  compute capabilities to build for (default "8.0;8.6;8.9;9.0+PTX").
 """
 
@@ -19,6 +20,8 @@ from torch.utils import cpp_extension
 ROOT = Path(__file__).resolve().parent
 OPTIMISATION = ["-O3"]
 WARNINGS = ["-Wall", "-Wextra"] + (["-Werror"] if os.environ.get("RLSEQ2SEQ_WERROR") == "1" else [])
+# The headers of torch come without the type information that the check of virtual tables needs.
+SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize=vptr", "-fno-sanitize-recover=undefined"]
 CUDA_ARCHITECTURES = "8.0;8.6;8.9;9.0+PTX"
 
 
@@ -57,7 +60,8 @@ def extension(cuda: bool) -> Extension:
     # at::parallel_for is inlined here, so OpenMP must be on; its library is the one that torch brings, hence no link
     # flag: a second OpenMP runtime would mean a second pool of threads.
     openmp = ["-fopenmp"] if torch.backends.openmp.is_available() else []
-    host = [*OPTIMISATION, "-funroll-loops", *WARNINGS, *openmp]  # the hot loops are a few instructions long
+    sanitizers = [*SANITIZERS, "-fno-omit-frame-pointer"] if os.environ.get("RLSEQ2SEQ_SANITIZE") == "1" else []
+    host = [*OPTIMISATION, "-funroll-loops", *WARNINGS, *openmp, *sanitizers]  # hot loops are a few instructions long
     facts = [f'-DRLSEQ2SEQ_TORCH_VERSION="{torch.__version__}"', f'-DRLSEQ2SEQ_FLAGS="{" ".join(host)}"']
     host_warnings = ["-Xcompiler", ",".join(WARNINGS)] + (["-Werror", "all-warnings"] if "-Werror" in WARNINGS else [])
     kind = cpp_extension.CUDAExtension if cuda else cpp_extension.CppExtension
@@ -70,6 +74,7 @@ def extension(cuda: bool) -> Extension:
             "cxx": host + facts + system,
             "nvcc": OPTIMISATION + host_warnings + facts + system,
         },
+        extra_link_args=sanitizers,
     )
     built.include_dirs = []
     return built

@@ -1,0 +1,162 @@
+"""The whole decoder beside the same model on the PyTorch references: training, rollouts, beam search.
+
+    python -m benchmarks.decoder
+
+Beam search also beside one document at a time and, on the CPU, beside CTranslate2 decoding a Transformer of about that
+size (random weights that never end a sentence, so that all decode the same number of steps): another model, whose
+documents a second are context.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.timing import DEVICE, Row, medians, print_rows, rows
+from rlseq2seq import ops
+from rlseq2seq.config.model import ModelConfig
+from rlseq2seq.data.batches import Batch
+from rlseq2seq.decoding.beam import beam_search
+from rlseq2seq.decoding.single_path import greedy, sample
+from rlseq2seq.models.pointer_generator import Memory, PointerGenerator
+from rlseq2seq.objectives.maximum_likelihood import maximum_likelihood
+from rlseq2seq.ops import SearchRules, reference, reference_search
+from rlseq2seq.token_ids import END
+
+STEPS, SOURCE, VOCABULARY = 40, 200, 8000
+CONFIG = ModelConfig(
+    embedding_size=256,
+    encoder_size=256,
+    decoder_size=512,
+    attention_size=512,
+    dropout=0.0,
+    tie_embeddings=True,
+    copy=True,
+)
+RULES = SearchRules(length_penalty=1.0)
+
+
+@contextmanager
+def on_references() -> Iterator[None]:
+    """The same Python, each operator replaced by its PyTorch twin."""
+    twins = {
+        name: getattr(module, name)
+        for module in (reference, reference_search)
+        for name in ops.__all__
+        if callable(getattr(module, name, None)) and getattr(module, name).__module__ == module.__name__
+    }
+    with patch.multiple(ops, **twins):
+        yield
+
+
+def referenced(work: Callable[[], object]) -> Callable[[], object]:
+    def run() -> object:
+        with on_references():
+            return work()
+
+    return run
+
+
+def make_model() -> PointerGenerator:
+    torch.manual_seed(0)
+    model = PointerGenerator(CONFIG, VOCABULARY)
+    with torch.no_grad():
+        model.output.bias[END] = -1e4  # so that every hypothesis takes all steps
+    return model.to(DEVICE).eval()
+
+
+def make_batch(count: int, target: int = STEPS) -> Batch:
+    draw = torch.Generator().manual_seed(1)
+    sources, targets = (torch.randint(4, VOCABULARY, (count, n), generator=draw) for n in (SOURCE, target))
+    lengths = [torch.full((count,), n) for n in (SOURCE, target)]
+    on_device = [x.to(DEVICE) for x in (sources, lengths[0], targets, lengths[1])]
+    return Batch(*on_device, tuple(range(count)), ([],) * count, ("",) * count)
+
+
+def training() -> list[Row]:
+    """Decoder alone: the encoder's states are given, gradients reach them and all weights."""
+    model, batch = make_model(), make_batch(32)
+    with torch.no_grad():
+        encoded = model.encode(batch.sources, batch.source_lengths)
+    values = encoded.values.clone().requires_grad_()
+
+    def step() -> None:
+        memory: Memory = encoded._replace(values=values, keys=model.attention_key(values))
+        model.zero_grad()
+        values.grad = None
+        torch.autograd.backward(maximum_likelihood(model, memory, batch, 0.0).total)
+
+    times = medians("decoder, training", {"ours": step, "references": referenced(step)})
+    return rows("whole decoder, training step, 32 x 40 steps, S 200, V 8k, D 512", times, {"references": 2.5})
+
+
+def rollouts() -> list[Row]:
+    """What self-critical training with four samples a source decodes; the encoder runs once before."""
+    model, batch = make_model(), make_batch(32)
+    with torch.no_grad():
+        memory = model.encode(batch.sources, batch.source_lengths)
+    noise = torch.rand(4 * 32, STEPS, device=DEVICE)
+
+    def decode() -> None:
+        greedy(model, memory, STEPS)
+        sample(model, memory, STEPS, noise)
+
+    times = medians("rollouts", {"ours": decode, "references": referenced(decode)})
+    return rows("rollouts, greedy + 4 samples of 32 sources, 40 steps", times, {"references": 4.0})
+
+
+def beams() -> list[Row]:
+    """16 documents, encoder included."""
+    model, batch = make_model(), make_batch(16)
+
+    def search(sources: Tensor, lengths: Tensor) -> None:
+        with torch.no_grad():
+            beam_search(model, model.encode(sources, lengths), STEPS, 4, RULES)
+
+    def one_at_a_time() -> None:
+        for i in range(16):
+            search(batch.sources[i : i + 1], batch.source_lengths[i : i + 1])
+
+    together = partial(search, batch.sources, batch.source_lengths)
+    contenders = {
+        "ours": together,
+        "references, one document at a time": referenced(one_at_a_time),
+        "references, batched": referenced(together),
+    }
+    bars: dict[str, float | None] = {"references, one document at a time": 5.0, "references, batched": 3.0}
+    if DEVICE.type == "cpu":
+        contenders["CTranslate2, Transformer"] = ctranslate2_search(batch)
+        bars["CTranslate2, Transformer"] = 1.0
+    times = medians("beam search", contenders)
+    for name, seconds in times.items():
+        print(f"beam search, {name}: {16 / seconds:.1f} documents/s")
+    return rows("beam search, 16 documents, beam 4, 40 steps, V 8k, D 512", times, bars)
+
+
+def ctranslate2_search(batch: Batch) -> Callable[[], object]:
+    """A Transformer of 6 and 6 layers of 512 with 8 heads, in float32, on the same ids and as many threads."""
+    import ctranslate2
+
+    spec = ctranslate2.specs.TransformerSpec.from_config((6, 6), 8)
+    draw = np.random.default_rng(0)
+    ...
+    with tempfile.TemporaryDirectory() as folder:
+        spec.save(folder)
+        translator = ctranslate2.Translator(folder, intra_threads=torch.get_num_threads(), compute_type="float32")
+    texts = [[f"w{i}" for i in row] for row in batch.sources.tolist()]
+    return lambda: translator.translate_batch(
+        texts, beam_size=4, max_decoding_length=STEPS, min_decoding_length=STEPS, max_batch_size=16
+    )
+
+
+def main() -> None:
+    print_rows([*training(), *rollouts(), *beams()])
+
+
+if __name__ == "__main__":
+    main()
