@@ -8,8 +8,10 @@ namespace rlseq2seq {
 
 inline LstmShape check_lstm_cell(const at::Tensor& gates, const at::Tensor& cell) {
   const char* op = "lstm_cell";
-  TORCH_CHECK_VALUE(cell.dim() == 2 && at::isFloatingType(cell.scalar_type()), op,
-                    ": cell must be floating point [rows, size], not ",
+  const auto type = cell.scalar_type();
+  const bool known = type == at::kFloat || type == at::kDouble || (type == at::kBFloat16 && cell.is_cuda());
+  TORCH_CHECK_VALUE(known && cell.dim() == 2, op,
+                    ": cell must be float32 or float64, or on CUDA bfloat16, [rows, size], not ",
                     described(cell.scalar_type(), cell.sizes(), cell.device()), ".");
   check_tensor(op, "gates", gates, cell.scalar_type(), {cell.size(0), 4 * cell.size(1)}, cell.device());
   return {cell.size(0), cell.size(1)};

@@ -1,4 +1,7 @@
-// The Python module `rlseq2seq._C`: importing it registers the operators; itself it tells how it was built.
+// The Python module `rlseq2seq._C`: importing it registers the operators; itself it takes
+// what is no tensor: strings, whose words it hashes. And it tells how it was built.
+#include "words.h"
+
 #include <pybind11/pybind11.h>
 
 #ifdef RLSEQ2SEQ_WITH_CUDA
@@ -31,4 +34,5 @@ PYBIND11_MODULE(_C, m) {
   m.doc() = "Kernels of rlseq2seq; reach them through rlseq2seq.ops.";
   m.def("build_facts", &build_facts,
         "How the extension was built: versions of torch, compiler and CUDA (None without), and compiler flags.");
+  rlseq2seq::bind_words(m);
 }

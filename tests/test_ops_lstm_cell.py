@@ -73,6 +73,13 @@ def test_gradients_and_operator_contract(device: torch.device) -> None:
     torch.library.opcheck(torch.ops.rlseq2seq.lstm_cell_backward.default, arguments)
 
 
+def test_its_gradient_has_no_gradient(device: torch.device) -> None:
+    gates, cell = (x.to(device).requires_grad_() for x in case(6, 2, 3))
+    first = torch.autograd.grad(lstm_cell(gates, cell).hidden.sum(), gates, create_graph=True)[0]
+    with pytest.raises(RuntimeError, match="lstm_cell: its gradient has no gradient"):
+        first.square().sum().backward()
+
+
 def test_rows_that_do_not_lie_one_behind_the_other(device: torch.device) -> None:
     gates, cell = (x.to(device) for x in case(4, 6, 8))
     found = lstm_cell(gates.T.contiguous().T[::2], cell[::2])
@@ -96,8 +103,13 @@ def test_compiles_without_a_break(device: torch.device) -> None:
         (torch.zeros(2, 12), torch.zeros(2, 4), r"gates must be Float \[2, 16\] on cpu, not Float \[2, 12\]"),
         (torch.zeros(2, 16), torch.zeros(3, 4), r"gates must be Float \[3, 16\]"),
         (torch.zeros(2, 16).double(), torch.zeros(2, 4), r"gates must be Float .* not Double"),
-        (torch.zeros(2, 16, dtype=torch.int64), torch.zeros(2, 4, dtype=torch.int64), r"cell must be floating point"),
-        (torch.zeros(16), torch.zeros(4), r"cell must be floating point \[rows, size\]"),
+        (
+            torch.zeros(2, 16, dtype=torch.int64),
+            torch.zeros(2, 4, dtype=torch.int64),
+            r"cell must be float32 or float64",
+        ),
+        (torch.zeros(2, 16).half(), torch.zeros(2, 4).half(), r"cell must be float32 or float64"),
+        (torch.zeros(16), torch.zeros(4), r"cell must be float32 or float64, or on CUDA bfloat16, \[rows, size\]"),
     ],
 )
 def test_wrong_arguments_are_named(gates: Tensor, cell: Tensor, message: str) -> None:

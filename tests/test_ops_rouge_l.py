@@ -6,17 +6,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rouge_cases import SIZES, Inputs, lists, random_inputs
 from rouge_score.rouge_scorer import RougeScorer
 from torch import Tensor
 
-from rlseq2seq.ops import RougeL, reference, rouge_l
+from rlseq2seq.ops import RougeL, reference_rouge, rouge_l
 
 DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
-# Around the words and stretches of both kernels: 63 tokens, 64, 127, two stretches, several.
-SIZES = [0, 1, 2, 31, 32, 33, 63, 64, 65, 126, 127, 128, 129, 254, 255, 513]
-
 pytestmark = pytest.mark.parametrize("device", DEVICES)
-Inputs = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 def scored(inputs: Inputs, device: str, prefixes: bool = False) -> RougeL:
@@ -29,29 +26,6 @@ def assert_same(result: RougeL, expected: tuple[Tensor, ...]) -> None:
     for name, x, y in zip(RougeL._fields, result, expected, strict=True):
         assert x.dtype == y.dtype and x.shape == y.shape, name
         assert torch.equal(x, y), name
-
-
-def random_inputs(seed: int, references: int, shared: int, time: int, reference_time: int, ids: int = 30) -> Inputs:
-    """Ids from a small set, so that much matches; half of the lengths are full."""
-    draw = torch.Generator().manual_seed(seed)
-
-    def rows(count: int, width: int) -> tuple[Tensor, Tensor]:
-        lengths = torch.randint(0, width + 1, (count,), generator=draw)
-        full = torch.rand(count, generator=draw) < 0.5
-        return torch.randint(0, ids, (count, width), generator=draw), torch.where(full, width, lengths)
-
-    return *rows(references * shared, time), *rows(references, reference_time)
-
-
-def lists(hypotheses: list[list[int]], references: list[list[int]], padding: int = 0) -> Inputs:
-    """Padded rows and lengths of lists of ids."""
-
-    def rows(sequences: list[list[int]]) -> tuple[Tensor, Tensor]:
-        width = max(map(len, sequences))
-        padded = [row + [padding] * (width - len(row)) for row in sequences]
-        return torch.tensor(padded, dtype=torch.int64), torch.tensor([len(row) for row in sequences])
-
-    return *rows(hypotheses), *rows(references)
 
 
 def test_worked_example(device: str) -> None:
@@ -91,14 +65,14 @@ def test_equals_the_reference(
 ) -> None:
     hypotheses, lengths, golds, gold_lengths = random_inputs(seed, references, shared, time, reference_time, ids)
     inputs = hypotheses + offset, lengths, golds + offset, gold_lengths
-    assert_same(scored(inputs, device, prefixes), reference.rouge_l(*inputs, prefixes))
+    assert_same(scored(inputs, device, prefixes), reference_rouge.rouge_l(*inputs, prefixes))
 
 
 @pytest.mark.parametrize("prefixes", [False, True])
 @pytest.mark.parametrize("reference_time", SIZES)
 def test_every_size_of_reference(device: str, reference_time: int, prefixes: bool) -> None:
     inputs = random_inputs(7, 3, 2, 140, reference_time, ids=max(reference_time // 2, 2))
-    assert_same(scored(inputs, device, prefixes), reference.rouge_l(*inputs, prefixes))
+    assert_same(scored(inputs, device, prefixes), reference_rouge.rouge_l(*inputs, prefixes))
 
 
 def test_equals_rouge_score_on_words(device: str) -> None:
@@ -125,7 +99,7 @@ def test_any_id(device: str, ids: list[int], hypothesis: list[int], gold: list[i
     ids = [*ids, 0, 1, -1][:3]
     inputs = lists([[ids[i] for i in hypothesis]], [[ids[i] for i in gold]])
     small = lists([[ids.index(ids[i]) for i in hypothesis]], [[ids.index(ids[i]) for i in gold]])
-    assert_same(scored(inputs, device, True), reference.rouge_l(*small, True))
+    assert_same(scored(inputs, device, True), reference_rouge.rouge_l(*small, True))
 
 
 def test_ids_that_share_a_bucket(device: str) -> None:
@@ -135,7 +109,7 @@ def test_ids_that_share_a_bucket(device: str) -> None:
     ids = torch.tensor([i - 2**64 if i >= 2**63 else i for i in same_bucket])
     hypotheses, lengths, golds, gold_lengths = random_inputs(3, 2, 3, 150, 150, ids=200)
     inputs = ids[hypotheses], lengths, ids[golds], gold_lengths
-    assert_same(scored(inputs, device, True), reference.rouge_l(*inputs, True))
+    assert_same(scored(inputs, device, True), reference_rouge.rouge_l(*inputs, True))
 
 
 def test_tokens_past_the_length_are_not_read(device: str) -> None:
@@ -250,5 +224,5 @@ def test_compiles_without_a_graph_break(device: str) -> None:
     def gains(hypotheses: Tensor, lengths: Tensor, golds: Tensor, gold_lengths: Tensor) -> Tensor:
         return rouge_l(hypotheses, lengths, golds, gold_lengths, prefixes=True).fmeasure.diff(dim=1)
 
-    expected = reference.rouge_l(*inputs, True)[3].diff(dim=1)
+    expected = reference_rouge.rouge_l(*inputs, True)[3].diff(dim=1)
     assert torch.equal(gains(*(x.to(device) for x in inputs)).cpu(), expected)

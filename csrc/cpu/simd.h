@@ -4,9 +4,9 @@
 // AddressSanitizer too, which cannot work while the loader asks for the kind.
 #pragma once
 
-#include <bit>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
 #define RLSEQ2SEQ_SIMD __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
@@ -18,7 +18,16 @@
 
 namespace rlseq2seq {
 
-// e^x to 1 unit in the last place; 0 below -87.3 (where results would be subnormal), infinite above 88.7, nan for nan.
+// std::bit_cast, which C++17 lacks, as which older releases of PyTorch have extensions compiled.
+template <class To, class From>
+RLSEQ2SEQ_INLINE To bit_cast(From from) {
+  static_assert(sizeof(To) == sizeof(From));
+  To to;
+  std::memcpy(&to, &from, sizeof to);
+  return to;
+}
+
+// e^x to 1.3 units in the last place; 0 below -87.3 (where results would be subnormal), infinite above 88.7, nan for nan.
 RLSEQ2SEQ_INLINE float fast_exp(float x) {
   const float above = -88.0f > x ? -88.0f : x;  // comparisons this way round keep nan
   const float within = 89.0f < above ? 89.0f : above;
@@ -33,17 +42,18 @@ RLSEQ2SEQ_INLINE float fast_exp(float x) {
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
   p = p * (r * r) + (r + 1.0f);
-  const int32_t power = std::bit_cast<int32_t>(shifted) - std::bit_cast<int32_t>(round);
-  // 2^n in two factors, since 2^128 is not a number.
+  const int32_t power = bit_cast<int32_t>(shifted) - bit_cast<int32_t>(round);
+  // 2^n in two factors, since 2^128 is not a number; unsigned, since for nan n is anything.
   const int32_t half = power >> 1;
-  const float scaled = p * std::bit_cast<float>((half + 127) << 23) * std::bit_cast<float>((power - half + 127) << 23);
+  const uint32_t low = static_cast<uint32_t>(half + 127) << 23, high = static_cast<uint32_t>(power - half + 127) << 23;
+  const float scaled = p * bit_cast<float>(low) * bit_cast<float>(high);
   return x < -87.33654f ? 0.0f : scaled;
 }
 
-// tanh to 2 units in the last place: a quotient of polynomials (as in Eigen), clamped where it has reached 1.
+// tanh to 7 units in the last place, 4e-7 in absolute terms, and never above 1: a quotient of polynomials (as in Eigen), clamped where it has reached 1.
 RLSEQ2SEQ_INLINE float fast_tanh(float x) {
-  const float above = -7.90531111f > x ? -7.90531111f : x;  // comparisons this way round keep nan
-  const float c = 7.90531111f < above ? 7.90531111f : above;
+  const float size = std::fabs(x);  // one comparison instead of two, and this way round it keeps nan
+  const float c = std::copysign(7.90531111f < size ? 7.90531111f : size, x);
   const float s = c * c;
   float p = -2.76076847742355e-16f;
   p = p * s + 2.00018790482477e-13f;

@@ -8,6 +8,7 @@
 #include <cuda_bf16.h>
 
 #include <cstdint>
+#include <type_traits>
 
 namespace rlseq2seq {
 namespace {
@@ -27,6 +28,20 @@ template <class T, int kWidth>
 struct alignas(sizeof(T) * kWidth) Vector {
   T at[kWidth];
 };
+
+__device__ float number(float x) { return x; }
+__device__ double number(double x) { return x; }
+__device__ float number(__nv_bfloat16 x) { return __bfloat162float(x); }
+
+// torch compiles with the conversions of bfloat16 switched off, so they are called by name.
+template <class T, class A>
+__device__ T rounded(A x) {
+  if constexpr (std::is_same_v<T, __nv_bfloat16>) {
+    return __float2bfloat16_rn(x);
+  } else {
+    return x;
+  }
+}
 
 __device__ float exponential(float x) { return expf(x); }
 __device__ double exponential(double x) { return exp(x); }
@@ -59,11 +74,11 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(LstmShape shape, Lstm
   for (int g = 0; g < 4; ++g) gate[g] = read<T, kWidth>(gates + g * shape.size);
 #pragma unroll
   for (int i = 0; i < kWidth; ++i) {
-    const A entry = sigmoid(static_cast<A>(gate[0].at[i])), forget = sigmoid(static_cast<A>(gate[1].at[i]));
-    const A candidate = tangent(static_cast<A>(gate[2].at[i])), exit = sigmoid(static_cast<A>(gate[3].at[i]));
-    const A kept = forget * static_cast<A>(cell.at[i]) + entry * candidate;
-    cell.at[i] = static_cast<T>(kept);
-    hidden.at[i] = static_cast<T>(exit * tangent(kept));
+    const A entry = sigmoid(number(gate[0].at[i])), forget = sigmoid(number(gate[1].at[i]));
+    const A candidate = tangent(number(gate[2].at[i])), exit = sigmoid(number(gate[3].at[i]));
+    const A kept = forget * number(cell.at[i]) + entry * candidate;
+    cell.at[i] = rounded<T>(kept);
+    hidden.at[i] = rounded<T>(exit * tangent(kept));
   }
   write<T, kWidth>(at.new_cell + unit, cell);
   write<T, kWidth>(at.new_hidden + unit, hidden);
@@ -83,15 +98,15 @@ __global__ void __launch_bounds__(kThreads) backward_kernel(LstmShape shape, Lst
   auto cell = read<T, kWidth>(at.cell + unit);
 #pragma unroll
   for (int i = 0; i < kWidth; ++i) {
-    const A entry = sigmoid(static_cast<A>(gate[0].at[i])), forget = sigmoid(static_cast<A>(gate[1].at[i]));
-    const A candidate = tangent(static_cast<A>(gate[2].at[i])), exit = sigmoid(static_cast<A>(gate[3].at[i]));
-    const A shown = tangent(static_cast<A>(new_cell.at[i])), from_hidden = static_cast<A>(grad_hidden.at[i]);
-    const A grad = static_cast<A>(grad_cell.at[i]) + from_hidden * exit * (1 - shown * shown);
-    gate[0].at[i] = static_cast<T>(grad * candidate * entry * (1 - entry));
-    gate[1].at[i] = static_cast<T>(grad * static_cast<A>(cell.at[i]) * forget * (1 - forget));
-    gate[2].at[i] = static_cast<T>(grad * entry * (1 - candidate * candidate));
-    gate[3].at[i] = static_cast<T>(from_hidden * shown * exit * (1 - exit));
-    cell.at[i] = static_cast<T>(grad * forget);
+    const A entry = sigmoid(number(gate[0].at[i])), forget = sigmoid(number(gate[1].at[i]));
+    const A candidate = tangent(number(gate[2].at[i])), exit = sigmoid(number(gate[3].at[i]));
+    const A shown = tangent(number(new_cell.at[i])), from_hidden = number(grad_hidden.at[i]);
+    const A grad = number(grad_cell.at[i]) + from_hidden * exit * (1 - shown * shown);
+    gate[0].at[i] = rounded<T>(grad * candidate * entry * (1 - entry));
+    gate[1].at[i] = rounded<T>(grad * number(cell.at[i]) * forget * (1 - forget));
+    gate[2].at[i] = rounded<T>(grad * entry * (1 - candidate * candidate));
+    gate[3].at[i] = rounded<T>(from_hidden * shown * exit * (1 - exit));
+    cell.at[i] = rounded<T>(grad * forget);
   }
 #pragma unroll
   for (int g = 0; g < 4; ++g) write<T, kWidth>(at.grad_gates + place + g * shape.size, gate[g]);

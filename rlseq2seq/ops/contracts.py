@@ -6,10 +6,14 @@ from torch import Tensor
 
 
 class Attended(NamedTuple):
-    """``context`` [N, C] and ``attention`` [N, S], which sums to 1 and is exactly 0 at padding."""
+    """``context`` [N, C]; ``attention`` [N, S], which sums to 1 and is exactly 0 at padding; ``past`` [N, S] or None.
+
+    ``past`` is the log-sum-exp of a position's energies up to this step, for attention that is normalised over time.
+    """
 
     context: Tensor
     attention: Tensor
+    past: Tensor | None
 
 
 class Mixture(NamedTuple):
@@ -23,7 +27,8 @@ class Mixture(NamedTuple):
         bias: [V], b.
         gate_logits: [N], or None for a model that cannot copy (g = 1).
         attention: [N, S], a.
-        source_ids: [N, S] int64, x: ids below V are in the vocabulary, others are extended.
+        source_ids: [B, S] int64, x: ids below V are in the vocabulary, others are extended. N is a multiple of B, and
+            row n belongs to source n // (N // B).
     """
 
     features: Tensor
@@ -32,6 +37,13 @@ class Mixture(NamedTuple):
     gate_logits: Tensor | None
     attention: Tensor
     source_ids: Tensor
+
+
+class WeightedLoss(NamedTuple):
+    """``total`` [], the sum of weights * log-probabilities, and the ``log_probs`` [N], which have no gradient."""
+
+    total: Tensor
+    log_probs: Tensor
 
 
 class Chosen(NamedTuple):

@@ -56,6 +56,11 @@ def _backward(ctx: Any, grad_hidden: Tensor, grad_cell: Tensor) -> tuple[Tensor,
     )
 
 
+def _second_backward(ctx: Any, *_: Tensor) -> None:
+    raise RuntimeError("lstm_cell: its gradient has no gradient.")
+
+
 torch.library.register_fake("rlseq2seq::lstm_cell", _fake)
 torch.library.register_fake("rlseq2seq::lstm_cell_backward", _fake_backward)
 torch.library.register_autograd("rlseq2seq::lstm_cell", _backward, setup_context=_save)
+torch.library.register_autograd("rlseq2seq::lstm_cell_backward", _second_backward)

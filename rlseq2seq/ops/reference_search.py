@@ -3,31 +3,38 @@
 import torch
 from torch import Tensor
 
+from rlseq2seq.ops.beams import finish_beams
 from rlseq2seq.ops.contracts import Beams, Chosen, Mixture, SearchRules
-from rlseq2seq.ops.reference import mixture_log_probs
-from rlseq2seq.token_ids import END, PAD
+from rlseq2seq.ops.mixture import mixture_log_probs
+from rlseq2seq.token_ids import END
 
 
-def greedy_step(mixture: Mixture, extended_size: int) -> Chosen:
+def extended_size(mixture: Mixture) -> int:
+    """V, or more where a source has extended ids: one more than the largest of them."""
+    ids = mixture.source_ids if mixture.gate_logits is not None else mixture.source_ids[:0]
+    return max(len(mixture.weight), int(ids.max()) + 1 if ids.numel() else 0)
+
+
+def greedy_step(mixture: Mixture) -> Chosen:
     """The most probable token; of equals the lower id (which is the one that PyTorch's arg-max returns)."""
-    log_probs = mixture_log_probs(mixture, extended_size)
+    log_probs = mixture_log_probs(mixture, extended_size(mixture))
     tokens = log_probs.argmax(-1, keepdim=True)
     return Chosen(tokens[:, 0], log_probs.gather(1, tokens)[:, 0])
 
 
 def sample_step(
-    mixture: Mixture, extended_size: int, noise: Tensor, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0
+    mixture: Mixture, noise: Tensor, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0
 ) -> Chosen:
     """A token for each ``noise`` [N] in [0, 1), by inverting the cumulative distribution in the order of ids.
 
     ``top_k`` 0 keeps all tokens; ``top_p`` keeps the fewest most probable tokens that sum to at least it
     (Holtzman et al. 2020, arXiv:1904.09751). The log-probabilities are those of what is left.
     """
-    log_probs = mixture_log_probs(mixture, extended_size)
+    log_probs = mixture_log_probs(mixture, extended_size(mixture))
     if temperature != 1:
         log_probs = (log_probs / temperature).log_softmax(-1)
     if top_k or top_p < 1:
-        log_probs = _most_probable(log_probs, top_k, top_p).log_softmax(-1)
+        log_probs = most_probable(log_probs, top_k, top_p).log_softmax(-1)
     # In double precision: a parallel sum of floats may rise where a token has no probability. Noise below 1 times the
     # whole stays below the whole, so a possible token is always found.
     cumulative = log_probs.exp().double().cumsum(-1)
@@ -35,18 +42,7 @@ def sample_step(
     return Chosen(tokens[:, 0], log_probs.gather(1, tokens)[:, 0])
 
 
-def start_beams(batch: int, beam_size: int, max_tokens: int, like: Tensor) -> Beams:
-    """Beams before the first step: one empty hypothesis a source, in the dtype and on the device of ``like``."""
-    tokens = torch.full((batch, beam_size, max_tokens), PAD, device=like.device)
-    free = torch.full((batch, beam_size), -torch.inf, dtype=like.dtype, device=like.device)
-    scores = free.clone()
-    scores[:, 0] = 0
-    return Beams(tokens, scores, tokens.clone(), free)
-
-
-def beam_step(
-    mixture: Mixture, extended_size: int, beams: Beams, step: int, rules: SearchRules
-) -> tuple[Beams, Tensor, Tensor]:
+def beam_step(mixture: Mixture, beams: Beams, step: int, rules: SearchRules) -> tuple[Beams, Tensor, Tensor]:
     """Extend every unfinished hypothesis by one token (the ``step``-th, from 0).
 
     What the rules forbid is taken out before the best K extensions a source are chosen. Those that end move to the
@@ -57,10 +53,11 @@ def beam_step(
         The beams, the rows of the mixture that each goes on from [B * K] and the tokens chosen [B * K].
     """
     batch, beam, _ = beams.tokens.shape
-    log_probs = mixture_log_probs(mixture, extended_size)
+    size = extended_size(mixture)
+    log_probs = mixture_log_probs(mixture, size)
     log_probs = allowed_log_probs(log_probs, beams.tokens.flatten(0, 1)[:, :step], rules)
-    best, places = _best((beams.scores[:, :, None] + log_probs.view(batch, beam, -1)).flatten(1), beam)
-    parents, chosen = places // extended_size, places % extended_size
+    best, places = _best((beams.scores[:, :, None] + log_probs.view(batch, beam, size)).flatten(1), beam)
+    parents, chosen = places // size, places % size
     lacking = beam - beams.finished_scores.isfinite().sum(-1, keepdim=True)
     best = best.masked_fill(torch.arange(beam, device=best.device) >= lacking, -torch.inf)
     tokens = beams.tokens.gather(1, parents[:, :, None].expand_as(beams.tokens))
@@ -70,17 +67,6 @@ def beam_step(
     pooled = finish_beams(extended, (step + 1) ** rules.length_penalty)
     rows = parents + torch.arange(batch, device=parents.device)[:, None] * beam
     return pooled._replace(scores=best.masked_fill(ended, -torch.inf)), rows.flatten(), chosen.flatten()
-
-
-def finish_beams(beams: Beams, divisor: float) -> Beams:
-    """Move the unfinished hypotheses to the pool, best first; of equals the one that was there earlier."""
-    beam = beams.scores.shape[1]
-    scores, order = torch.cat([beams.finished_scores, beams.scores / divisor], 1).sort(
-        stable=True, dim=1, descending=True
-    )
-    tokens = torch.cat([beams.finished_tokens, beams.tokens], 1)
-    tokens = tokens.gather(1, order[:, :beam, None].expand_as(beams.tokens))
-    return Beams(beams.tokens, torch.full_like(beams.scores, -torch.inf), tokens, scores[:, :beam])
 
 
 def allowed_log_probs(log_probs: Tensor, history: Tensor, rules: SearchRules) -> Tensor:
@@ -115,7 +101,7 @@ def _best(totals: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return torch.cat(values, 1), torch.cat(places, 1)
 
 
-def _most_probable(log_probs: Tensor, top_k: int, top_p: float) -> Tensor:
+def most_probable(log_probs: Tensor, top_k: int, top_p: float) -> Tensor:
     """Log-probabilities with all but the ``top_k`` and the nucleus of ``top_p`` at -inf."""
     ordered, ids = log_probs.sort(dim=-1, descending=True, stable=True)
     before = ordered.exp().cumsum(-1) - ordered.exp()

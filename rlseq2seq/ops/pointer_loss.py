@@ -1,0 +1,156 @@
+"""Log-probabilities of targets in the mixture of generating and copying, without building the distribution."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from rlseq2seq.ops import extension
+from rlseq2seq.ops.contracts import Mixture, WeightedLoss
+
+extension.load()
+
+Gradients = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+
+
+def pointer_loss(mixture: Mixture, targets: Tensor) -> Tensor:
+    """Log-probabilities of ``targets`` [N] (int64, extended ids allowed), in log space and finite.
+
+    log p(y) = log(g softmax(W f + b)_y + (1 - g) sum over {i: x_i = y} of a_i) (See et al. 2017, arXiv:1704.04368,
+    Eq. 9). Attention that underflows counts as the smallest normal number where a target can only be copied. A model
+    that cannot copy scores an extended target as the unknown token.
+
+    Neither the extended distribution nor all logits ever exist: memory beyond results and gradients is 12 to 20 MiB
+    of logits on the CPU and 256 MiB on CUDA, however many rows and tokens there are. Backward makes the logits anew,
+    so a step takes four matrix products; ``weighted_pointer_loss`` takes three.
+
+    Args:
+        mixture: float32, or float64, or on CUDA bfloat16 (products in bfloat16, softmax and sums in float32).
+        targets: [N], 0 or above (on CUDA a negative one is a token that is nowhere).
+
+    Returns:
+        [N] in the type of the mixture, float32 for bfloat16. All tensors of the mixture but the ids get gradients.
+
+    Raises:
+        ValueError: for wrong types, shapes or devices, and on the CPU for a negative target.
+    """
+    return cast(Tensor, torch.ops.rlseq2seq.pointer_loss.default(*mixture, targets))
+
+
+def weighted_pointer_loss(mixture: Mixture, targets: Tensor, weights: Tensor) -> WeightedLoss:
+    """The sum of ``weights`` [N] * log-probabilities of ``targets`` [N], for weights that are known beforehand.
+
+    The same as summing ``pointer_loss``, in less time: gradients are made while the logits are there, so that a step
+    takes three matrix products and backward only scales what forward made. It keeps the gradients from forward to
+    backward, and makes none where none are asked for.
+
+    Args:
+        mixture: as of ``pointer_loss``.
+        targets: as of ``pointer_loss``.
+        weights: [N], in the type of the log-probabilities: 1 / N for maximum likelihood, advantages for a policy
+            gradient. They may have a gradient too.
+
+    Returns:
+        The total, which has gradients, and the log-probabilities, which have none.
+
+    Raises:
+        ValueError: as ``pointer_loss``; and for weights of another type, shape or device.
+    """
+    tensors = (weights, *mixture)
+    if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors):
+        return WeightedLoss(*_Weighted.apply(*tensors, targets))  # type: ignore[no-untyped-call]
+    log_probs = pointer_loss(mixture, targets)
+    _check_weights(weights, log_probs)
+    return WeightedLoss(torch.dot(weights, log_probs), log_probs)
+
+
+class _Weighted(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, weights: Tensor, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.needs = _needs(ctx.needs_input_grad[1:], inputs[3])
+        log_probs, *ctx.made = torch.ops.rlseq2seq.pointer_loss_backward.default(weights, *inputs, ctx.needs)
+        ctx.save_for_backward(log_probs, weights, *inputs)
+        ctx.mark_non_differentiable(log_probs)
+        return torch.dot(weights, log_probs), log_probs
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        # The gradients are given away, scaled in place: a copy of that of the weight would be most of the memory. Who
+        # retains the graph and comes again gets them made anew.
+        log_probs, weights, *inputs = ctx.saved_tensors
+        made, ctx.made = ctx.made, None
+        if made is None:
+            made = torch.ops.rlseq2seq.pointer_loss_backward.default(weights, *inputs, ctx.needs)[1:]
+        scaled = [x.mul_(grad) if needed else None for x, needed in zip(made, ctx.needs, strict=True)]
+        return (grad * log_probs if ctx.needs_input_grad[0] else None, *scaled, None, None)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    needs = _needs(ctx.needs_input_grad, ctx.saved_tensors[3])
+    _, *gradients = torch.ops.rlseq2seq.pointer_loss_backward.default(grad, *ctx.saved_tensors, needs)
+    return (*(x if needed else None for x, needed in zip(gradients, needs, strict=True)), None, None)
+
+
+def _needs(asked: Sequence[bool], gate_logits: Tensor | None) -> list[bool]:
+    """Which gradients of the mixture are to be made: of all but the ids, and of attention if there are copies."""
+    return [*asked[:4], asked[4] and gate_logits is not None]
+
+
+def _second_backward(ctx: Any, *_: Tensor) -> None:
+    raise RuntimeError("pointer_loss: its gradient has no gradient.")
+
+
+def _check_weights(weights: Tensor, log_probs: Tensor) -> None:
+    """What the gradient operator checks where it runs."""
+    if (weights.dtype, weights.shape, weights.device) != (log_probs.dtype, log_probs.shape, log_probs.device):
+        raise ValueError(
+            f"pointer_loss: weights must be {log_probs.dtype} {list(log_probs.shape)} on {log_probs.device}, "
+            f"not {weights.dtype} {list(weights.shape)} on {weights.device}."
+        )
+
+
+def _fake(
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    gate_logits: Tensor | None,
+    attention: Tensor,
+    source_ids: Tensor,
+    targets: Tensor,
+) -> Tensor:
+    named = {"weight": weight, "bias": bias, "attention": attention, "source_ids": source_ids, "targets": targets}
+    for name, tensor in (named | ({} if gate_logits is None else {"gate_logits": gate_logits})).items():
+        # One meta tensor among others is enough to come here, where no kernel would look at the devices.
+        if tensor.device != features.device:
+            raise ValueError(f"pointer_loss: {name} is on {tensor.device} but features are on {features.device}.")
+    single = features.dtype == torch.bfloat16
+    return features.new_empty(features.shape[:1], dtype=torch.float32 if single else features.dtype)
+
+
+def _fake_backward(weights: Tensor, *inputs: Any) -> Gradients:
+    *tensors, needs = inputs
+    features, _, _, gate_logits, _, _, _ = tensors
+
+    def like(tensor: Tensor | None, needed: bool) -> Tensor:
+        empty: Tensor = features.new_empty(tensor.shape if needed and tensor is not None else 0)
+        return empty
+
+    copies = gate_logits is not None
+    features_, weight, bias, gate, attention = (like(x, n) for x, n in zip(tensors[:5], needs, strict=True))
+    log_probs = _fake(*tensors)
+    if weights.device != features.device:
+        raise ValueError(f"pointer_loss: weights is on {weights.device} but features are on {features.device}.")
+    return log_probs, features_, weight, bias, gate, attention if copies else features.new_empty(0)
+
+
+torch.library.register_fake("rlseq2seq::pointer_loss", _fake)
+torch.library.register_fake("rlseq2seq::pointer_loss_backward", _fake_backward)
+torch.library.register_autograd("rlseq2seq::pointer_loss", _backward, setup_context=_setup_context)
+# Without this, a gradient of the gradient would silently be none.
+torch.library.register_autograd("rlseq2seq::pointer_loss_backward", _second_backward)
