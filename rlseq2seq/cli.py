@@ -111,9 +111,8 @@ def _generate(options: argparse.Namespace) -> None:
         raise UserError(f"--output {options.output} is not a file that can be made: name one in a folder that is there")
     from rlseq2seq.config.decoding import BeamConfig  # late: --help and bad input do not wait for PyTorch
     from rlseq2seq.generation import load
-    from rlseq2seq.training.device import find_device
 
-    generator = load(options.checkpoint, str(find_device(options.device, "--device")))
+    generator = load(options.checkpoint, options.device)
     search = BeamConfig(
         beam_size=options.beam_size,
         length_penalty=options.length_penalty,

@@ -13,6 +13,7 @@ from rlseq2seq.decoding.beam import beam_search
 from rlseq2seq.models.pointer_generator import PointerGenerator
 from rlseq2seq.models.saved import load_model
 from rlseq2seq.ops import SearchRules
+from rlseq2seq.training.device import find_device
 
 GREEDY = BeamConfig(beam_size=1, length_penalty=1.0, block_ngrams=0, min_tokens=0)
 
@@ -43,20 +44,19 @@ class Generator:
     def _generate_batch(self, encoded: Sequence[tuple[list[int], list[str]]], search: BeamConfig) -> list[str]:
         sources, lengths = pad_rows([ids for ids, _ in encoded])
         copies = [copies for _, copies in encoded]
-        extended_size = len(self._vocabulary) + max(map(len, copies))
         with torch.no_grad():
             memory = self._model.encode(sources.to(self._device), lengths.to(self._device))
         rules = SearchRules(search.length_penalty, search.block_ngrams, search.min_tokens)
         max_tokens = self._vocabulary.config.max_target_tokens
-        found = beam_search(self._model, memory, extended_size, max_tokens, search.beam_size, rules)
+        found = beam_search(self._model, memory, max_tokens, search.beam_size, rules)
         return self._vocabulary.decode_rows(found.tokens.tolist(), copies)
 
 
 def load(path: str | Path, device: str = "cpu") -> Generator:
-    """Load a checkpoint folder: ``rlseq2seq.load("models/rl").generate(texts)``.
+    """Load a checkpoint folder: ``rlseq2seq.load("models/rl").generate(texts)``; ``device`` as in params.yaml.
 
     Raises:
-        UserError: the folder is not a whole checkpoint.
+        UserError: the folder is not a whole checkpoint, or there is no such device.
     """
-    target = torch.device(device)
+    target = find_device(device, "the device")
     return Generator(*load_model(Path(path), target), target)

@@ -8,7 +8,7 @@ from rlseq2seq.data.store import TokenStore
 from rlseq2seq.models.saved import load_model, save_model
 from rlseq2seq.objectives.loss import Loss
 from rlseq2seq.objectives.policy_gradient import policy_gradient
-from rlseq2seq.rewards.rouge import RougeLReward
+from rlseq2seq.rewards.rouge import RougeReward
 from rlseq2seq.training.checkpoints import Checkpoints
 from rlseq2seq.training.device import set_up_device
 from rlseq2seq.training.history import write_history
@@ -26,12 +26,11 @@ def main() -> None:
     model.dropout.p = 0.0
     train_store, validation_store = TokenStore(TOKENS, "train"), TokenStore(TOKENS, "validation")
     order = BatchOrder(train_store, config.batch_size, config.seed)
-    reward = RougeLReward(vocabulary, config.reward.measure, config.reward.words)
+    reward = RougeReward(vocabulary, config.reward.metric, config.reward.measure, config.reward.words)
 
     def objective(step: int) -> Loss:
         batch = make_batch(train_store, order.rows(step), device)
-        extended_size = len(vocabulary) + max(map(len, batch.copies))
-        return policy_gradient(model, batch, extended_size, vocabulary.config.max_target_tokens, reward, config)
+        return policy_gradient(model, batch, vocabulary.config.max_target_tokens, reward, config)
 
     def validate() -> dict[str, float]:
         return validation_scores(model, vocabulary, validation_store, config.validation.pairs, device)

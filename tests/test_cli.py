@@ -283,7 +283,7 @@ def test_a_device_that_is_none(
     device: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], checkpoint: Path
 ) -> None:
     typed(monkeypatch, b"a\n")
-    assert f"--device is {device}" in refused(capsys, "--checkpoint", str(checkpoint), "--device", device)
+    assert f"the device is {device}" in refused(capsys, "--checkpoint", str(checkpoint), "--device", device)
 
 
 def test_a_command_is_needed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tiny import sentences, tokenization_config
 
-from rlseq2seq.data.vocabulary import CONFIG_FILE, Vocabulary, prepare
+from rlseq2seq.data.vocabulary import CONFIG_FILE, Vocabulary, piece_text, prepare
 from rlseq2seq.errors import UserError
 from rlseq2seq.token_ids import END, PAD, START, UNKNOWN
 
@@ -152,6 +152,17 @@ def test_decoding_stops_at_the_first_end_and_passes_over_what_is_no_text() -> No
     assert pieces.decode([END, *ids]) == ""
     assert pieces.decode([]) == ""
     assert pieces.decode([UNKNOWN, UNKNOWN, *ids]) == "⁇ ⁇ the sum"
+
+
+def test_texts_of_pieces_joined_are_the_decoded_text_but_for_spaces() -> None:
+    for kind in TYPES:
+        pieces = vocabulary(kind)
+        texts = pieces.piece_texts()
+        assert len(texts) == len(pieces) and texts[END] == texts[PAD] == texts[START] == ""
+        source = pieces.encode_source("the sum of Zürich, 東京 x")
+        ids = [START, *source.ids, PAD, UNKNOWN, END]
+        texts += [piece_text(copy) for copy in source.copies]
+        assert "".join(texts[i] for i in ids).split() == pieces.decode(ids, source.copies).split()
 
 
 def test_an_extended_id_without_its_copies_is_an_error() -> None:

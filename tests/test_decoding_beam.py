@@ -13,7 +13,7 @@ from rlseq2seq.decoding.beam import beam_search
 from rlseq2seq.decoding.hypotheses import Hypotheses
 from rlseq2seq.decoding.single_path import greedy
 from rlseq2seq.models.pointer_generator import PointerGenerator
-from rlseq2seq.models.protocol import repeat_rows
+from rlseq2seq.models.protocol import select_rows
 from rlseq2seq.objectives.maximum_likelihood import score_tokens
 from rlseq2seq.ops import SearchRules
 from rlseq2seq.token_ids import END, PAD
@@ -28,11 +28,9 @@ RULES = st.builds(
 )
 
 
-def search(
-    model: PointerGenerator, batch: Batch, beam: int, rules: SearchRules, extended_size: int = SIZE + COPIES
-) -> Hypotheses:
+def search(model: PointerGenerator, batch: Batch, beam: int, rules: SearchRules) -> Hypotheses:
     memory = model.encode(batch.sources, batch.source_lengths)
-    return beam_search(model, memory, extended_size, MAX_TOKENS, beam, rules)
+    return beam_search(model, memory, MAX_TOKENS, beam, rules)
 
 
 def make_case(seed: int, device: torch.device, size: int = 4) -> tuple[PointerGenerator, Batch]:
@@ -45,7 +43,7 @@ def make_case(seed: int, device: torch.device, size: int = 4) -> tuple[PointerGe
 def test_a_beam_of_one_is_greedy(device: torch.device, seed: int) -> None:
     model, batch = make_case(seed, device)
     found = search(model, batch, 1, SearchRules())
-    expected = greedy(model, model.encode(batch.sources, batch.source_lengths), SIZE + COPIES, MAX_TOKENS)
+    expected = greedy(model, model.encode(batch.sources, batch.source_lengths), MAX_TOKENS)
     assert torch.equal(found.tokens, pad(expected.tokens, (0, MAX_TOKENS - expected.tokens.shape[1]), value=PAD))
     assert torch.equal(found.lengths, expected.lengths)
     torch.testing.assert_close(found.scores, expected.scores)
@@ -76,7 +74,7 @@ def test_a_row_does_not_depend_on_batch_order_or_padding(
         assert torch.equal(other.tokens, found.tokens[rows])
         torch.testing.assert_close(other.scores, found.scores[rows])
     wider = replace(batch, sources=pad(batch.sources, (0, 5), value=PAD))
-    assert torch.equal(search(model, wider, beam, rules, SIZE + COPIES + 9).tokens, found.tokens)
+    assert torch.equal(search(model, wider, beam, rules).tokens, found.tokens)
 
 
 @settings(max_examples=15)
@@ -101,10 +99,10 @@ def test_a_beam_that_holds_everything_finds_the_best(device: torch.device, seed:
     model = TableModel(6, width=2, seed=seed).to(device)
     memory = model.encode(torch.tensor([[6, 4], [5, 0]], device=device), torch.tensor([2, 1], device=device))
     tokens, lengths = (t.to(device) for t in every_sequence(7, 3))
-    found = beam_search(model, memory, 7, 3, 400, SearchRules(length_penalty))
+    found = beam_search(model, memory, 3, 400, SearchRules(length_penalty))
     for source in (0, 1):
-        rows = repeat_rows(type(memory)._make(t[source : source + 1] for t in memory), len(tokens))
-        scored = score_tokens(model, rows, tokens, lengths)
+        one = select_rows(memory, torch.tensor([source], device=device))
+        scored = score_tokens(model, one, tokens, lengths)
         sums = scored.log_probs.new_zeros(len(tokens)).index_add(0, scored.row, scored.log_probs)
         best = (sums / lengths.double() ** length_penalty).argmax()
         assert torch.equal(found.tokens[source], tokens[best])
@@ -113,9 +111,9 @@ def test_a_beam_that_holds_everything_finds_the_best(device: torch.device, seed:
 def test_one_token_at_most(device: torch.device) -> None:
     model, batch = make_case(0, device)
     memory = model.encode(batch.sources, batch.source_lengths)
-    best = greedy(model, memory, SIZE + COPIES, 1)
+    best = greedy(model, memory, 1)
     for beam in (1, 3):
-        found = beam_search(model, memory, SIZE + COPIES, 1, beam, SearchRules())
+        found = beam_search(model, memory, 1, beam, SearchRules())
         assert torch.equal(found.tokens, best.tokens) and found.lengths.tolist() == [1] * 4
 
 

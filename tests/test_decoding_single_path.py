@@ -10,7 +10,7 @@ from rlseq2seq.decoding import single_path
 from rlseq2seq.decoding.hypotheses import Hypotheses
 from rlseq2seq.decoding.single_path import greedy, sample
 from rlseq2seq.models.pointer_generator import PointerGenerator
-from rlseq2seq.models.protocol import Memory, Seq2Seq, State, repeat_rows
+from rlseq2seq.models.protocol import Memory, Seq2Seq, State
 from rlseq2seq.objectives.maximum_likelihood import score_tokens
 from rlseq2seq.ops import mixture_log_probs
 from rlseq2seq.token_ids import END, PAD, START
@@ -28,8 +28,8 @@ def decode(model: PointerGenerator, batch: Batch, noise: Tensor | None) -> Hypot
     """Greedy without noise, sampling with it."""
     memory = model.encode(batch.sources, batch.source_lengths)
     if noise is None:
-        return greedy(model, memory, SIZE + COPIES, MAX_TOKENS)
-    return sample(model, memory, SIZE + COPIES, MAX_TOKENS, noise)
+        return greedy(model, memory, MAX_TOKENS)
+    return sample(model, memory, MAX_TOKENS, noise)
 
 
 def teacher_forced_sums(model: Seq2Seq[Memory, State], memory: Memory, tokens: Tensor, lengths: Tensor) -> Tensor:
@@ -130,21 +130,19 @@ def test_whole_samples_are_as_frequent_as_they_are_probable(device: torch.device
     sources = torch.tensor([[5, 4]], device=device)
     memory = model.encode(sources, torch.tensor([2], device=device))
     tokens, lengths = (t.to(device) for t in every_sequence(6, max_tokens))
-    scored = score_tokens(model, repeat_rows(memory, len(tokens)), tokens, lengths)
+    scored = score_tokens(model, memory, tokens, lengths)
     if temperature == 1:
         log_probs = scored.log_probs
     else:  # each step's distribution is sharpened by itself
-        steps = model.all_steps(
-            repeat_rows(memory, len(tokens)), torch.cat([torch.full_like(tokens[:, :1], START), tokens[:, :-1]], 1)
-        )
+        steps = model.all_steps(memory, torch.cat([torch.full_like(tokens[:, :1], START), tokens[:, :-1]], 1))
         step = torch.cat([torch.arange(length) for length in lengths.tolist()]).to(device)
-        dense = mixture_log_probs(model.mixture(repeat_rows(memory, len(tokens)), steps, scored.row, step), 6)
+        dense = mixture_log_probs(model.mixture(memory, steps, scored.row, step), 6)
         sharp = (dense / temperature).log_softmax(1)
         log_probs = sharp.gather(1, tokens[scored.row, step][:, None])[:, 0]
     probs = log_probs.new_zeros(len(tokens)).index_add(0, scored.row, log_probs).exp()
     assert probs.sum().item() == pytest.approx(1)
     noise = make_noise(0, count, device, max_tokens)
-    found = sample(model, repeat_rows(memory, count), 6, max_tokens, noise, temperature=temperature)
+    found = sample(model, memory, max_tokens, noise, temperature=temperature)
     same = (found.tokens[:, None] == tokens).all(2)
     assert same.sum(1).eq(1).all()
     assert (same.double().mean(0) - probs).abs().max() < 0.01
@@ -156,7 +154,7 @@ def test_top_k_and_top_p_reach_every_step(device: torch.device) -> None:
     batch = move(random_batch(0, SIZE, copies=COPIES), device)
     memory = model.encode(batch.sources, batch.source_lengths)
     noise = make_noise(0, 4, device)
-    best = greedy(model, memory, SIZE + COPIES, MAX_TOKENS).tokens
-    assert not torch.equal(sample(model, memory, SIZE + COPIES, MAX_TOKENS, noise).tokens, best)
+    best = greedy(model, memory, MAX_TOKENS).tokens
+    assert not torch.equal(sample(model, memory, MAX_TOKENS, noise).tokens, best)
     for options in ({"top_k": 1}, {"top_p": 1e-9}, {"temperature": 1e-3}):
-        assert torch.equal(sample(model, memory, SIZE + COPIES, MAX_TOKENS, noise, **options).tokens, best)
+        assert torch.equal(sample(model, memory, MAX_TOKENS, noise, **options).tokens, best)

@@ -12,7 +12,6 @@ from rlseq2seq.data.batches import Batch, pad_rows
 from rlseq2seq.data.vocabulary import Vocabulary
 from rlseq2seq.decoding.single_path import greedy, sample
 from rlseq2seq.models.pointer_generator import PointerGenerator
-from rlseq2seq.models.protocol import repeat_rows
 from rlseq2seq.objectives.loss import Loss
 from rlseq2seq.objectives.maximum_likelihood import maximum_likelihood, score_tokens
 from rlseq2seq.objectives.policy_gradient import (
@@ -20,7 +19,7 @@ from rlseq2seq.objectives.policy_gradient import (
     policy_gradient,
     self_critical_advantages,
 )
-from rlseq2seq.rewards.rouge import RougeLReward
+from rlseq2seq.rewards.rouge import RougeReward
 from rlseq2seq.token_ids import END, PAD
 
 METHODS = ["rloo", "self_critical"]
@@ -36,7 +35,7 @@ def make_config(method: str, samples: int = 2, eta: float = 1.0, coverage_weight
         updates=1,
         batch_size=1,
         learning_rate=0.1,
-        reward=RewardConfig(measure="fmeasure", words="surface"),
+        reward=RewardConfig(metric="rouge_l", measure="fmeasure", words="surface"),
         optimizer=OptimizerConfig(name="adam", warmup_steps=0, decay="constant", gradient_clip=1.0),
         coverage=CoverageConfig(weight=coverage_weight, from_step=None),
         validation=ValidationConfig(every=1, pairs=1, metric="loss", patience=1),
@@ -79,17 +78,17 @@ def run(
 ) -> tuple[Loss, Recorder]:
     torch.manual_seed(seed)
     recorder = Recorder()
-    return policy_gradient(model, batch, EXTENDED, MAX_TOKENS, recorder, config), recorder
+    return policy_gradient(model, batch, MAX_TOKENS, recorder, config), recorder
 
 
 def expected_rewards(model: TableModel, batch: Batch) -> Tensor:
     """The exact expectation [B] of the reward, by writing everything that can be written."""
     tokens, lengths = (t.to(batch.sources.device) for t in every_sequence(EXTENDED, MAX_TOKENS))
-    memory = repeat_rows(model.encode(batch.sources, batch.source_lengths), len(tokens))
+    memory = model.encode(batch.sources, batch.source_lengths)
     everything = tokens.repeat(len(batch.rows), 1), lengths.repeat(len(batch.rows))
     # Impossible texts, copies of what a source lacks, have a finite log-probability next to nothing.
     scored = score_tokens(model, memory, *everything)
-    log_probs = scored.log_probs.new_zeros(len(memory.mask)).index_add(0, scored.row, scored.log_probs)
+    log_probs = scored.log_probs.new_zeros(len(everything[0])).index_add(0, scored.row, scored.log_probs)
     probs = log_probs.exp().view(len(batch.rows), -1)
     torch.testing.assert_close(probs.sum(1), torch.ones_like(probs[:, 0]))
     return (probs * odd_reward(tokens)).sum(1)
@@ -136,14 +135,14 @@ def test_a_rollout_better_than_the_baseline_becomes_more_likely_and_a_worse_one_
     batch = select(batch, [0])
     memory = model.encode(batch.sources, batch.source_lengths)
     text, length = torch.tensor([[4, 6, 4]], device=device), torch.tensor([3], device=device)
-    assert not torch.equal(greedy(model, memory, EXTENDED, MAX_TOKENS).tokens, text)
+    assert not torch.equal(greedy(model, memory, MAX_TOKENS).tokens, text)
 
     def reward(tokens: Tensor, *_: object) -> Tensor:
         return value * (torch.nn.functional.pad(tokens, (0, MAX_TOKENS - tokens.shape[1])) == text).all(1).double()
 
     torch.manual_seed(0)
     before = score_tokens(model, memory, text, length).log_probs.sum()
-    loss = policy_gradient(model, batch, EXTENDED, MAX_TOKENS, reward, make_config(method, samples=400))
+    loss = policy_gradient(model, batch, MAX_TOKENS, reward, make_config(method, samples=400))
     assert loss.facts["reward"] * value > 0
     parameters = list(model.parameters())
     with torch.no_grad():
@@ -200,9 +199,9 @@ def test_rollouts_and_baseline_are_free_running_decodings(device: torch.device, 
     torch.manual_seed(5)
     memory = model.encode(batch.sources, batch.source_lengths)
     noise = torch.rand(6, MAX_TOKENS, device=device)
-    expected = [sample(model, repeat_rows(memory, 3), EXTENDED, MAX_TOKENS, noise).tokens]
+    expected = [sample(model, memory, MAX_TOKENS, noise).tokens]
     if method == "self_critical":
-        expected.append(greedy(model, memory, EXTENDED, MAX_TOKENS).tokens)
+        expected.append(greedy(model, memory, MAX_TOKENS).tokens)
     # One greedy baseline a source, however many samples; and rloo asks for none.
     for mine, theirs in zip(recorder.tokens, expected, strict=True):
         assert torch.equal(mine, theirs)
@@ -224,8 +223,8 @@ def test_log_probs_in_the_loss_are_those_of_the_distribution_sampled(device: tor
     batch = move(random_batch(0, SIZE, copies=1, empty=True), device)
     loss, recorder = run(model, batch, make_config("rloo", samples=3), seed=2)
     torch.manual_seed(2)
-    memory = repeat_rows(model.encode(batch.sources, batch.source_lengths), 3)
-    rollouts = sample(model, memory, EXTENDED, MAX_TOKENS, torch.rand(12, MAX_TOKENS, device=device))
+    memory = model.encode(batch.sources, batch.source_lengths)
+    rollouts = sample(model, memory, MAX_TOKENS, torch.rand(12, MAX_TOKENS, device=device))
     assert torch.equal(rollouts.tokens, recorder.tokens[0])
     scored = score_tokens(model, memory, rollouts.tokens, rollouts.lengths)
     sums = scored.log_probs.new_zeros(12).index_add(0, scored.row, scored.log_probs)
@@ -262,7 +261,6 @@ def test_no_advantage_no_gradient(device: torch.device, method: str) -> None:
     loss = policy_gradient(
         model,
         batch,
-        EXTENDED,
         MAX_TOKENS,
         lambda tokens, *_: torch.ones(len(tokens)).to(tokens.device),
         make_config(method),
@@ -280,9 +278,7 @@ def test_training_finds_the_best_texts(device: torch.device, method: str) -> Non
     before = expected_rewards(model, batch)
     for _ in range(100):
         optimizer.zero_grad()
-        policy_gradient(
-            model, batch, EXTENDED, MAX_TOKENS, Recorder(), make_config(method, samples=16)
-        ).total.backward()
+        policy_gradient(model, batch, MAX_TOKENS, Recorder(), make_config(method, samples=16)).total.backward()
         optimizer.step()
     after = expected_rewards(model, batch)
     assert before.max() < 0.7 * best and after.min() > 0.9 * best
@@ -301,11 +297,11 @@ def test_a_network_learns_from_rouge_alone_to_write_what_is_asked(
     config = replace(tiny_model(SIZE).config, embedding_size=16, encoder_size=16, decoder_size=32, attention_size=16)
     model = PointerGenerator(config, len(word_vocabulary)).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    reward, extended_size = RougeLReward(word_vocabulary, "fmeasure", "surface"), len(word_vocabulary) + 1
+    reward = RougeReward(word_vocabulary, "rouge_l", "fmeasure", "surface")
     rewards = []
     for _ in range(120):
         optimizer.zero_grad()
-        loss = policy_gradient(model, batch, extended_size, 4, reward, make_config("rloo", samples=16))
+        loss = policy_gradient(model, batch, 4, reward, make_config("rloo", samples=16))
         loss.total.backward()
         optimizer.step()
         rewards.append(loss.facts["reward"].item())

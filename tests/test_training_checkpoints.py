@@ -8,8 +8,9 @@ from safetensors.torch import load_file
 from tiny import tiny_model
 from torch import Tensor, nn
 
+from rlseq2seq.models.saved import set_weights, weights
 from rlseq2seq.training import checkpoints as module
-from rlseq2seq.training.checkpoints import Checkpoints, Progress, set_weights, weights
+from rlseq2seq.training.checkpoints import Checkpoints, Progress
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adagrad": torch.optim.Adagrad}
 
@@ -163,5 +164,5 @@ def test_weights_are_set_in_place_and_whole() -> None:
     set_weights(model, weights(other))
     assert [parameter.data_ptr() for parameter in model.parameters()] == places
     assert same(weights(model), weights(other))
-    with pytest.raises(KeyError):
+    with pytest.raises(ValueError, match="differ in attention_coverage"):
         set_weights(model, {})

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from rlseq2seq.config.training import OptimizerConfig, ValidationConfig
 from rlseq2seq.errors import UserError
+from rlseq2seq.models.saved import weights
 from rlseq2seq.objectives.loss import Loss
 from rlseq2seq.objectives.maximum_likelihood import maximum_likelihood
 from rlseq2seq.training import loop
-from rlseq2seq.training.checkpoints import Checkpoints, Progress, weights
+from rlseq2seq.training.checkpoints import Checkpoints, Progress
 from rlseq2seq.training.loop import Plan, train
 from rlseq2seq.training.schedules import learning_rate
 

@@ -33,7 +33,7 @@ def one_by_one(model: torch.nn.Module, vocabulary: Vocabulary, store: TokenStore
         log_prob += score_tokens(model, memory, batch.targets, batch.target_lengths).log_probs.sum().item()
         tokens += batch.targets.shape[1]
         limit = vocabulary.config.max_target_tokens
-        found = greedy(model, memory, len(vocabulary) + len(batch.copies[0]), limit)
+        found = greedy(model, memory, limit)
         text = vocabulary.decode(found.tokens[0].tolist(), batch.copies[0])
         rouge += rouge_l_of_texts([text], [store.target_text(row)], "surface").fmeasure.item()
     return {"validation_loss": -log_prob / tokens, "validation_rouge_l": 100 * rouge / count}

@@ -12,8 +12,8 @@ from rlseq2seq.config.model import ModelConfig
 from rlseq2seq.config.tokenization import TokenizationConfig
 from rlseq2seq.data.batches import Batch, pad_rows
 from rlseq2seq.models.pointer_generator import PointerGenerator
-from rlseq2seq.models.protocol import Steps
-from rlseq2seq.ops import Mixture
+from rlseq2seq.models.protocol import Steps, repeat_rows
+from rlseq2seq.ops import Mixture, SearchRules, beam_step, start_beams
 from rlseq2seq.token_ids import END, PAD, UNKNOWN
 
 _TEXT = "return compute the a sum mean of values rows columns from given array list , . axis along split join"
@@ -157,6 +157,29 @@ def random_mixture(
     )
 
 
+def row_of(mixture: Mixture, row: int, times: int = 1) -> Mixture:
+    """``times`` rows that are all the row ``row`` of ``mixture``, whose rows have a source each."""
+
+    def rows(tensor: Tensor) -> Tensor:
+        return tensor[row : row + 1].expand(times, *tensor.shape[1:])
+
+    gate_logits = None if mixture.gate_logits is None else rows(mixture.gate_logits)
+    attention, source_ids = rows(mixture.attention), rows(mixture.source_ids)
+    return Mixture(rows(mixture.features), mixture.weight, mixture.bias, gate_logits, attention, source_ids)
+
+
+def log_probs_of(mixture: Mixture, size: int) -> Tensor:
+    """The log-probabilities [N, size] that `beam_step` adds up: from a beam that holds every first token."""
+    dense = torch.full((len(mixture.features), size), -torch.inf, dtype=torch.float64)
+    for row in range(len(dense)):
+        beams = start_beams(1, size, 1, like=mixture.features)
+        beams, _, tokens = beam_step(row_of(mixture, row, size), beams, 0, SearchRules())
+        found = beams.scores[0].isfinite()
+        dense[row, tokens[found].cpu()] = beams.scores[0, found].double().cpu()
+        dense[row, END] = beams.finished_scores[0, 0]
+    return dense
+
+
 def from_logits(logits: Tensor) -> Mixture:
     """A mixture that only generates, with these logits [N, V]."""
     size = logits.shape[1]
@@ -214,14 +237,15 @@ class TableModel(nn.Module):
     def step(self, memory: TableMemory, state: TableState, tokens: Tensor) -> tuple[Mixture, TableState]:
         context = (state.context * 7 + tokens + 1) % len(self.logits)
         features = nn.functional.one_hot(context, len(self.logits)).to(self.logits.dtype)
-        scores = self.attention[context][:, : memory.mask.shape[1]].masked_fill(~memory.mask, -torch.inf)
+        mask = memory.mask.repeat_interleave(len(tokens) // len(memory.mask), 0)
+        scores = self.attention[context][:, : memory.mask.shape[1]].masked_fill(~mask, -torch.inf)
         gate_logits = self.gate[context] if self.copy else None
         bias = self.logits.new_zeros(self.vocabulary_size)
         mixture = Mixture(features, self.logits.T, bias, gate_logits, scores.softmax(-1), memory.source_ids)
         return mixture, TableState(state.like, context)
 
     def all_steps(self, memory: TableMemory, tokens: Tensor) -> Steps:
-        state, mixtures = self.initial_state(memory), []
+        state, mixtures = repeat_rows(self.initial_state(memory), len(tokens) // len(memory.mask)), []
         for column in tokens.unbind(1):
             mixture, state = self.step(memory, state, column)
             mixtures.append(mixture)
@@ -232,5 +256,5 @@ class TableModel(nn.Module):
     def mixture(self, memory: TableMemory, steps: Steps, row: Tensor, step: Tensor) -> Mixture:
         gate_logits = None if steps.gate_logits is None else steps.gate_logits[row, step]
         bias = self.logits.new_zeros(self.vocabulary_size)
-        ids = memory.source_ids[row]
+        ids = memory.source_ids[row // (len(steps.features) // len(memory.mask))]
         return Mixture(steps.features[row, step], self.logits.T, bias, gate_logits, steps.attention[row, step], ids)

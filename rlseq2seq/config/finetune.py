@@ -19,8 +19,9 @@ from rlseq2seq.config.training import (
 
 @dataclass(frozen=True, config=STRICT)
 class RewardConfig:
-    """ROUGE-L of words: ``surface`` words count punctuation marks, ``rouge`` words are those of rouge-score."""
+    """ROUGE of words: ``surface`` words count punctuation marks, ``rouge`` words are those of rouge-score."""
 
+    metric: Literal["rouge_1", "rouge_2", "rouge_l"]
     measure: Literal["fmeasure", "recall", "precision"]
     words: Literal["surface", "rouge"]
 

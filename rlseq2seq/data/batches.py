@@ -67,8 +67,7 @@ def _cut(rows: npt.NDArray[np.int64], size: int) -> list[npt.NDArray[np.int64]]:
 def in_length_order(store: TokenStore, count: int, batch_size: int) -> Iterator[npt.NDArray[np.int64]]:
     """Rows of the first ``count`` pairs, a batch at a time, longest sources first: for validation and evaluation."""
     order = np.argsort(-store.sources.lengths[:count], kind="stable")
-    for start in range(0, len(order), batch_size):
-        yield order[start : start + batch_size]
+    yield from _cut(order, batch_size)
 
 
 def make_batch(store: TokenStore, rows: npt.NDArray[np.int64], device: torch.device) -> Batch:
@@ -96,7 +95,7 @@ def pad_rows(rows: list[list[int]]) -> tuple[Tensor, Tensor]:
 
 
 def _pad(array: RaggedArray, rows: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-    lengths = array.lengths[rows]
+    lengths = array.offsets[rows + 1] - array.offsets[rows]
     padded = np.full((len(rows), int(lengths.max(initial=0))), PAD, np.int64)
     for i, row in enumerate(rows):
         padded[i, : lengths[i]] = array[row]

@@ -137,10 +137,19 @@ class Vocabulary:
             pieces.append(self._pieces[id_] if id_ < len(self) else copies[id_ - len(self)])
         return " ".join(filter(None, "".join(pieces).split(_SPACE)))
 
+    def piece_texts(self) -> list[str]:
+        """The text of every id. Joined up to the first end token, they are what `decode` gives, but for spaces."""
+        return ["" if id_ == END else piece_text(piece) for id_, piece in enumerate(self._pieces)]
+
     def decode_rows(self, rows: Sequence[Sequence[int]], copies: Sequence[Sequence[str]]) -> list[str]:
         """Texts of N rows of ids for B sources with their ``copies``; row i belongs to source i // (N / B)."""
         each = len(rows) // max(len(copies), 1)
         return [self.decode(row, copies[i // each]) for i, row in enumerate(rows)]
+
+
+def piece_text(piece: str) -> str:
+    """The text of a piece or of a copy; a space where a word begins."""
+    return piece.replace(_SPACE, " ")
 
 
 def prepare(text: str, config: TokenizationConfig, *, is_source: bool) -> str:

@@ -13,23 +13,21 @@ from rlseq2seq.token_ids import START
 def beam_search(
     model: Seq2Seq[Memory, State],
     memory: Memory,
-    extended_size: int,
     max_tokens: int,
     beam_size: int,
     rules: SearchRules,
 ) -> Hypotheses:
-    """The best of ``beam_size`` hypotheses for each row of ``memory``: the result for a row depends on it alone.
+    """The best of ``beam_size`` hypotheses for each source of ``memory``: the result for a source depends on it alone.
 
     A hypothesis that has not ended after ``max_tokens`` competes with those that have.
     """
     batch = len(memory[0])
-    memory = repeat_rows(memory, beam_size)
-    state = model.initial_state(memory)
+    state = repeat_rows(model.initial_state(memory), beam_size)
     tokens = torch.full((batch * beam_size,), START, device=memory[0].device)
     beams = ops.start_beams(batch, beam_size, max_tokens, like=state[0])
     for step in range(max_tokens):
         mixture, state = model.step(memory, state, tokens)
-        beams, parents, tokens = ops.beam_step(mixture, extended_size, beams, step, rules)
+        beams, parents, tokens = ops.beam_step(mixture, beams, step, rules)
         state = select_rows(state, parents)
         if may_stop(beams.scores.isneginf().all(-1), step):
             break

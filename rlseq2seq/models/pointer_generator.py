@@ -1,5 +1,7 @@
 """The LSTM pointer-generator (See et al. 2017, arXiv:1704.04368)."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -8,8 +10,8 @@ from torch import Tensor, nn
 from rlseq2seq import ops
 from rlseq2seq.config.model import ModelConfig
 from rlseq2seq.models.encoder import BidirectionalLSTM
-from rlseq2seq.models.protocol import Steps
-from rlseq2seq.ops import Mixture
+from rlseq2seq.models.protocol import Steps, repeat_rows
+from rlseq2seq.ops import Attended, Mixture
 from rlseq2seq.token_ids import PAD, UNKNOWN
 
 # A gate logit whose sigmoid is 1 in every floating-point type.
@@ -17,17 +19,21 @@ _ALWAYS_GENERATE = 100.0
 
 
 class Memory(NamedTuple):
-    """``values`` [B, S, 2E] are the encoder's states and ``keys`` [B, S, A] their projections; ``final`` [B, 2E]."""
+    """``values`` [B, S, 2E] are the encoder's states and ``keys`` [B, S, A] their projections; ``final`` [B, 2E].
+
+    ``mask`` [B, S] is true at tokens, ``empty`` [B] at sources without any.
+    """
 
     source_ids: Tensor
     mask: Tensor
+    empty: Tensor
     values: Tensor
     keys: Tensor
     final: Tensor
 
 
 class State(NamedTuple):
-    """LSTM state ``hidden`` and ``cell`` [N, D], the last ``context`` [N, 2E], and ``coverage`` [N, S]."""
+    """LSTM state ``hidden`` and ``cell`` [N, D], the last ``context`` [N, 2E], and ``coverage`` [N, S], 0 while off."""
 
     hidden: Tensor
     cell: Tensor
@@ -76,28 +82,35 @@ class PointerGenerator(nn.Module):
         mask = torch.arange(sources.shape[1], device=sources.device) < lengths[:, None]
         values, final = self.encoder(self.dropout(self._embed(sources)), lengths)
         values = self.dropout(values)
-        return Memory(sources, mask, values, self.attention_key(values), final)
+        return Memory(sources, mask, ~mask.any(-1), values, self.attention_key(values), final)
 
     def initial_state(self, memory: Memory) -> State:
         hidden, cell = self.bridge(memory.final).chunk(2, -1)
         context = memory.values.new_zeros(len(memory.values), memory.values.shape[2])
-        return State(torch.tanh(hidden), cell, context, torch.zeros_like(memory.mask, dtype=context.dtype))
+        coverage = torch.zeros_like(memory.mask, dtype=torch.promote_types(context.dtype, torch.float32))
+        return State(torch.tanh(hidden), cell, context, coverage)
 
     def step(self, memory: Memory, state: State, tokens: Tensor) -> tuple[Mixture, State]:
         embedded = self.dropout(self._embed(tokens))
-        state, attention = self._advance(memory, state, self.input_gates(embedded))
+        recurrent = partial(_add_linear, self.input_gates(embedded), self.recurrent_gates.weight)
+        state, attention = self._advance(state, recurrent, self.attention_query, partial(self._attend, memory))
         features, gate_logits = self._read_out(state.hidden, state.context, embedded)
-        has_tokens = memory.mask.any(-1)
-        return self._mixture(memory.source_ids, has_tokens, features, gate_logits, attention), state
+        empty = memory.empty.repeat_interleave(len(tokens) // len(memory.empty))
+        return self._mixture(memory.source_ids, empty, features, gate_logits, attention), state
 
     def all_steps(self, memory: Memory, tokens: Tensor) -> Steps:
         embedded = self.dropout(self._embed(tokens))
-        state = self.initial_state(memory)
-        hidden, contexts, attentions, coverages = [], [], [], []
+        state = repeat_rows(self.initial_state(memory), len(tokens) // len(memory.empty))
         # What does not depend on the state before is computed for all steps at once, outside the loop.
-        for gates in self.input_gates(embedded).unbind(1):
+        recurrent = ops.LinearOverSteps(self.input_gates(embedded), self.recurrent_gates.weight)
+        query_bias = self.attention_query.bias.expand(*tokens.shape, -1)
+        query = ops.LinearOverSteps(query_bias, self.attention_query.weight)
+        coverage_weight = self.attention_coverage if self.uses_coverage else None
+        attend = ops.AttentionOverSteps(memory.keys, memory.values, memory.mask, self.attention_score, coverage_weight)
+        hidden, contexts, attentions, coverages = [], [], [], []
+        for _ in range(tokens.shape[1]):
             coverages.append(state.coverage)
-            state, attention = self._advance(memory, state, gates)
+            state, attention = self._advance(state, recurrent, query, attend)
             hidden.append(state.hidden)
             contexts.append(state.context)
             attentions.append(attention)
@@ -111,24 +124,34 @@ class PointerGenerator(nn.Module):
 
     def mixture(self, memory: Memory, steps: Steps, row: Tensor, step: Tensor) -> Mixture:
         gate_logits = None if steps.gate_logits is None else steps.gate_logits[row, step]
-        source_ids, has_tokens = memory.source_ids[row], memory.mask.any(-1)[row]
-        return self._mixture(source_ids, has_tokens, steps.features[row, step], gate_logits, steps.attention[row, step])
+        source = row // (len(steps.features) // len(memory.empty))
+        features, attention = steps.features[row, step], steps.attention[row, step]
+        return self._mixture(memory.source_ids[source], memory.empty[source], features, gate_logits, attention)
 
     def _embed(self, ids: Tensor) -> Tensor:
         """Embeddings of extended ids: words that only the source has are unknown to the table."""
         embedded: Tensor = self.embedding(ids.masked_fill(ids >= self.vocabulary_size, UNKNOWN))
         return embedded
 
-    def _advance(self, memory: Memory, state: State, input_gates: Tensor) -> tuple[State, Tensor]:
-        """The recurrence: LSTM cell, then attention, whose context the next cell reads."""
-        recurrent = torch.cat([state.context, state.hidden], -1)
-        gates = torch.addmm(input_gates, recurrent, self.recurrent_gates.weight.T)
-        hidden, cell = ops.lstm_cell(gates, state.cell)
-        coverage = (state.coverage, self.attention_coverage) if self.uses_coverage else ()
-        context, attention = ops.copy_attention(
-            self.attention_query(hidden), memory.keys, memory.values, memory.mask, self.attention_score, *coverage
+    def _attend(self, memory: Memory, query: Tensor, coverage: Tensor | None) -> Attended:
+        weight = None if coverage is None else self.attention_coverage
+        return ops.copy_attention(
+            query, memory.keys, memory.values, memory.mask, self.attention_score, coverage, weight
         )
-        return State(hidden, cell, context, state.coverage + attention), attention
+
+    def _advance(
+        self,
+        state: State,
+        recurrent: Callable[[Tensor], Tensor],
+        query: Callable[[Tensor], Tensor],
+        attend: Callable[[Tensor, Tensor | None], Attended],
+    ) -> tuple[State, Tensor]:
+        """The recurrence: LSTM cell, then attention, whose context the next cell reads."""
+        gates = recurrent(torch.cat([state.context, state.hidden], -1))
+        hidden, cell = ops.lstm_cell(gates, state.cell)
+        context, attention, _ = attend(query(hidden), state.coverage if self.uses_coverage else None)
+        coverage = state.coverage + attention if self.uses_coverage else state.coverage
+        return State(hidden, cell, context, coverage), attention
 
     def _read_out(self, hidden: Tensor, context: Tensor, embedded: Tensor) -> tuple[Tensor, Tensor | None]:
         both = torch.cat([hidden, context], -1)
@@ -140,12 +163,17 @@ class PointerGenerator(nn.Module):
     def _mixture(
         self,
         source_ids: Tensor,
-        has_tokens: Tensor,
+        empty: Tensor,
         features: Tensor,
         gate_logits: Tensor | None,
         attention: Tensor,
     ) -> Mixture:
         if gate_logits is not None:
             # An empty source has nothing to copy: what the gate gave to copies would be lost, and the sum below 1.
-            gate_logits = gate_logits.masked_fill(~has_tokens, _ALWAYS_GENERATE)
-        return Mixture(features, self.output.weight, self.output.bias, gate_logits, attention, source_ids)
+            gate_logits = gate_logits.masked_fill(empty, _ALWAYS_GENERATE)
+        copies = attention.to(features.dtype)
+        return Mixture(features, self.output.weight, self.output.bias, gate_logits, copies, source_ids)
+
+
+def _add_linear(start: Tensor, weight: Tensor, inputs: Tensor) -> Tensor:
+    return torch.addmm(start, inputs, weight.T)

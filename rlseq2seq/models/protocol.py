@@ -1,6 +1,7 @@
 """Where models meet decoders and objectives: encode, initial state, one step, all steps.
 
-Everything is batch-first. N rows are the B sources of a batch, or several hypotheses of each.
+Everything is batch-first. A memory has a row for each of B sources, a state one for each of N hypotheses, N / B of each
+source in a row: hypothesis n belongs to source n // (N / B). So several samples or beams share what is remembered.
 """
 
 from typing import NamedTuple, Protocol, TypeVar
@@ -40,10 +41,10 @@ class Seq2Seq(Protocol[Memory, State]):
         """Read ``sources`` [B, S] (extended ids, padded) of ``lengths`` [B], once however many outputs follow."""
 
     def initial_state(self, memory: Memory) -> State:
-        """The state before the first token, a row for each row of ``memory``."""
+        """The state before the first token, a hypothesis for each source."""
 
     def step(self, memory: Memory, state: State, tokens: Tensor) -> tuple[Mixture, State]:
-        """Read ``tokens`` [N] (extended ids) and say what comes next."""
+        """Read ``tokens`` [N] (extended ids) after N states and say what comes next."""
 
     def all_steps(self, memory: Memory, tokens: Tensor) -> Steps:
         """Read ``tokens`` [N, T] from the initial state on: the same as T calls of `step`, in one."""

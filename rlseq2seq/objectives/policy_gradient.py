@@ -8,7 +8,7 @@ from torch import Tensor
 from rlseq2seq.config.finetune import FinetuneConfig
 from rlseq2seq.data.batches import Batch
 from rlseq2seq.decoding.single_path import greedy, sample
-from rlseq2seq.models.protocol import Memory, Seq2Seq, State, repeat_rows
+from rlseq2seq.models.protocol import Memory, Seq2Seq, State
 from rlseq2seq.objectives.loss import Loss
 from rlseq2seq.objectives.maximum_likelihood import maximum_likelihood, score_tokens
 
@@ -38,7 +38,6 @@ def self_critical_advantages(rewards: Tensor, greedy_rewards: Tensor) -> Tensor:
 def policy_gradient(
     model: Seq2Seq[Memory, State],
     batch: Batch,
-    extended_size: int,
     max_tokens: int,
     reward: Reward,
     config: FinetuneConfig,
@@ -49,21 +48,20 @@ def policy_gradient(
     Noise comes from PyTorch's global generator.
     """
     memory = model.encode(batch.sources, batch.source_lengths)
-    repeated = repeat_rows(memory, config.samples)
-    noise = torch.rand(len(repeated[0]), max_tokens, device=batch.sources.device)
-    rollouts = sample(model, repeated, extended_size, max_tokens, noise)
+    noise = torch.rand(config.samples * len(batch.rows), max_tokens, device=batch.sources.device)
+    rollouts = sample(model, memory, max_tokens, noise)
     rewards = reward(rollouts.tokens, batch.copies, batch.target_texts).view(-1, config.samples)
     facts = {"reward": rewards.mean()}
     if config.method == "rloo":
         advantages = leave_one_out_advantages(rewards)
     else:
-        baseline = greedy(model, memory, extended_size, max_tokens)
+        baseline = greedy(model, memory, max_tokens)
         greedy_rewards = reward(baseline.tokens, batch.copies, batch.target_texts)
         facts["greedy_reward"] = greedy_rewards.mean()
         advantages = self_critical_advantages(rewards, greedy_rewards)
-    scored = score_tokens(model, repeated, rollouts.tokens, rollouts.lengths)
-    rl = -(advantages.flatten()[scored.row] * scored.log_probs).mean()
-    facts |= {"entropy": -scored.log_probs.detach().mean(), "sample_tokens": rollouts.lengths.double().mean()}
+    scored = score_tokens(model, memory, rollouts.tokens, rollouts.lengths)
+    rl, log_probs = scored.weighted(-advantages.flatten() / len(scored.row))
+    facts |= {"entropy": -log_probs.mean(), "sample_tokens": rollouts.lengths.double().mean()}
     if config.eta == 1:
         return Loss(rl, facts, len(scored.row))
     mle = maximum_likelihood(model, memory, batch, config.coverage.weight)

@@ -15,9 +15,13 @@ WordRule = Literal["surface", "rouge"]
 _SURFACE = re.compile(r"[^\W_]+|\S")
 _ROUGE = re.compile(r"[a-z0-9]+")
 
+_FINAL_SIGMA, _SIGMA = "\u03c2", "\u03c3"
+
 
 def split_words(text: str, rule: WordRule) -> list[str]:
     """Split ``text`` into lower-cased words.
+
+    A sigma at the end of a word counts as any other: a piece of a word does not tell whether it ends there.
 
     ``surface``: a run of letters and digits (Unicode) is a word, and every other character that is not a space is a
     word by itself: punctuation marks, symbols, underscores, combining marks that stand apart from their letter.
@@ -27,7 +31,7 @@ def split_words(text: str, rule: WordRule) -> list[str]:
     ``rouge``: what ``rouge_score.tokenizers.DefaultTokenizer(use_stemmer=False)`` gives.
     """
     pattern = _SURFACE if rule == "surface" else _ROUGE
-    return pattern.findall(text.lower())
+    return pattern.findall(text.lower().replace(_FINAL_SIGMA, _SIGMA))
 
 
 def cut_words(text: str, words: int) -> str:

@@ -14,6 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from rlseq2seq.models.saved import set_weights, weights
+
 _PREFIX = "step-"
 
 
@@ -28,18 +30,6 @@ class Progress:
     stopped_early: bool = False
     history: list[dict[str, float]] = field(default_factory=list)
     sums: dict[str, float] = field(default_factory=dict)
-
-
-def weights(model: nn.Module) -> dict[str, Tensor]:
-    """The model's parameters by name, tied ones once."""
-    return {name: parameter.detach() for name, parameter in model.named_parameters()}
-
-
-@torch.no_grad()
-def set_weights(model: nn.Module, values: dict[str, Tensor]) -> None:
-    """Copy ``values`` into the parameters (in place: memory as aligned as before, so sums come out the same)."""
-    for name, parameter in model.named_parameters():
-        parameter.copy_(values[name])
 
 
 class Checkpoints:

@@ -11,8 +11,9 @@ from tqdm import tqdm
 
 from rlseq2seq.config.training import OptimizerConfig, ValidationConfig
 from rlseq2seq.errors import UserError
+from rlseq2seq.models.saved import set_weights, weights
 from rlseq2seq.objectives.loss import Loss
-from rlseq2seq.training.checkpoints import Checkpoints, Progress, set_weights, weights
+from rlseq2seq.training.checkpoints import Checkpoints, Progress
 from rlseq2seq.training.schedules import learning_rate
 
 # Far more steps than any run has: steps of different seeds never share a random state.
