@@ -2,6 +2,8 @@
 # make test     environment, extension, and every check
 # make build    environment and extension
 # make asan     the operators' tests under AddressSanitizer and UBSan
+# make bench    every benchmark with a bar; needs two idle cores for half an hour
+# make gpu-check  what only a GPU can show, on a machine that has torch with CUDA and nvcc, and no .venv
 # make lock     requirements.lock anew, from pyproject.toml
 #
 # On Linux the package index serves a CUDA build of torch of several gigabytes. For the CPU build:
@@ -16,7 +18,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 RUN := PATH="$(abspath $(BIN)):$$PATH"
 SOURCES := setup.py pyproject.toml $(wildcard csrc/* csrc/*/*)
 
-.PHONY: repro test asan build lint lock
+.PHONY: repro test asan bench gpu-check gpu-wheels build lint lock
 
 repro: build
 	$(RUN) dvc repro
@@ -39,6 +41,19 @@ asan: build
 	PYTHONPATH=build/sanitized/lib \
 		LD_PRELOAD="$$(c++ -print-file-name=libasan.so) $$(c++ -print-file-name=libstdc++.so)" \
 		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 $(BIN)/pytest tests/test_ops_*.py
+
+bench: build
+	$(PIP) install -r benchmarks/requirements.txt
+	$(BIN)/python -m benchmarks
+
+gpu-check:
+	$(PYTHON) -m benchmarks.gpu_check
+
+# The pure Python packages that such a machine may lack, as wheels for its Python 3.12.
+gpu-wheels: $(VENV)/.installed
+	$(PIP) wheel --no-deps --wheel-dir build/wheels $$(grep -E '^(absl-py|nltk|rouge[_-]score|ruamel.yaml|six|typing-inspection|annotated-types)==' requirements.lock)
+	$(PIP) download --no-deps --dest build/wheels --only-binary :all: --python-version 3.12 --platform manylinux2014_x86_64 \
+		$$(grep -E '^(pydantic|pydantic_core)==' requirements.lock)
 
 build: $(VENV)/.built
 

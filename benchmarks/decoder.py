@@ -7,17 +7,15 @@ size (random weights that never end a sentence, so that all decode the same numb
 documents a second are context.
 """
 
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from unittest.mock import patch
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.timing import DEVICE, Row, medians, print_rows, rows
+from benchmarks.timing import DEVICE, Row, medians, print_rows, ratios
 from rlseq2seq import ops
 from rlseq2seq.config.model import ModelConfig
 from rlseq2seq.data.batches import Batch
@@ -25,7 +23,7 @@ from rlseq2seq.decoding.beam import beam_search
 from rlseq2seq.decoding.single_path import greedy, sample
 from rlseq2seq.models.pointer_generator import Memory, PointerGenerator
 from rlseq2seq.objectives.maximum_likelihood import maximum_likelihood
-from rlseq2seq.ops import SearchRules, reference, reference_search
+from rlseq2seq.ops import Attended, SearchRules, reference, reference_search
 from rlseq2seq.token_ids import END
 
 STEPS, SOURCE, VOCABULARY = 40, 200, 8000
@@ -50,8 +48,31 @@ def on_references() -> Iterator[None]:
         for name in ops.__all__
         if callable(getattr(module, name, None)) and getattr(module, name).__module__ == module.__name__
     }
+    twins |= {
+        "AttentionOverSteps": attention_over_steps,
+        "LinearOverSteps": LinearOverSteps,
+    }
     with patch.multiple(ops, **twins):
         yield
+
+
+def attention_over_steps(
+    keys: Tensor, values: Tensor, mask: Tensor, score_weight: Tensor, coverage_weight: Tensor | None
+) -> Callable[..., Attended]:
+    """A call of the reference a step; autograd adds up."""
+    return lambda query, coverage: reference.copy_attention(
+        query, keys, values, mask, score_weight, coverage, coverage_weight
+    )
+
+
+class LinearOverSteps:
+    """A product a step; autograd adds up."""
+
+    def __init__(self, starts: Tensor, weight: Tensor) -> None:
+        self._starts, self._weight = iter(starts.unbind(1)), weight
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        return torch.addmm(next(self._starts), inputs, self._weight.T)
 
 
 def referenced(work: Callable[[], object]) -> Callable[[], object]:
@@ -92,7 +113,7 @@ def training() -> list[Row]:
         torch.autograd.backward(maximum_likelihood(model, memory, batch, 0.0).total)
 
     times = medians("decoder, training", {"ours": step, "references": referenced(step)})
-    return rows("whole decoder, training step, 32 x 40 steps, S 200, V 8k, D 512", times, {"references": 2.5})
+    return ratios("whole decoder, training step, 32 x 40 steps, S 200, V 8k, D 512", times, {"references": 2.5})
 
 
 def rollouts() -> list[Row]:
@@ -107,7 +128,7 @@ def rollouts() -> list[Row]:
         sample(model, memory, STEPS, noise)
 
     times = medians("rollouts", {"ours": decode, "references": referenced(decode)})
-    return rows("rollouts, greedy + 4 samples of 32 sources, 40 steps", times, {"references": 4.0})
+    return ratios("rollouts, greedy + 4 samples of 32 sources, 40 steps", times, {"references": 4.0})
 
 
 def beams() -> list[Row]:
@@ -130,32 +151,22 @@ def beams() -> list[Row]:
     }
     bars: dict[str, float | None] = {"references, one document at a time": 5.0, "references, batched": 3.0}
     if DEVICE.type == "cpu":
-        contenders["CTranslate2, Transformer"] = ctranslate2_search(batch)
+        from benchmarks.ctranslate2_peer import beam_search as peer  # there on a CPU's list of peers alone
+
+        contenders["CTranslate2, Transformer"] = peer(batch.sources.tolist(), VOCABULARY, 4, STEPS)
         bars["CTranslate2, Transformer"] = 1.0
     times = medians("beam search", contenders)
     for name, seconds in times.items():
         print(f"beam search, {name}: {16 / seconds:.1f} documents/s")
-    return rows("beam search, 16 documents, beam 4, 40 steps, V 8k, D 512", times, bars)
+    return ratios("beam search, 16 documents, beam 4, 40 steps, V 8k, D 512", times, bars)
 
 
-def ctranslate2_search(batch: Batch) -> Callable[[], object]:
-    """A Transformer of 6 and 6 layers of 512 with 8 heads, in float32, on the same ids and as many threads."""
-    import ctranslate2
-
-    spec = ctranslate2.specs.TransformerSpec.from_config((6, 6), 8)
-    draw = np.random.default_rng(0)
-    ...
-    with tempfile.TemporaryDirectory() as folder:
-        spec.save(folder)
-        translator = ctranslate2.Translator(folder, intra_threads=torch.get_num_threads(), compute_type="float32")
-    texts = [[f"w{i}" for i in row] for row in batch.sources.tolist()]
-    return lambda: translator.translate_batch(
-        texts, beam_size=4, max_decoding_length=STEPS, min_decoding_length=STEPS, max_batch_size=16
-    )
+def rows() -> list[Row]:
+    return [*training(), *rollouts(), *beams()]
 
 
 def main() -> None:
-    print_rows([*training(), *rollouts(), *beams()])
+    print_rows(rows())
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Where the time of training goes: a maximum likelihood step, a rollout and a policy gradient update.
 
-    python benchmarks/profile_steps.py
+    python -m benchmarks.profile_steps
 
 Shapes are those of params.yaml on random ids, so no corpus is needed. For each piece of work: the median time of seven
 runs, and the operators that took most of it (self time, from one profiled run).
@@ -22,7 +22,6 @@ from rlseq2seq.config.tokenization import TokenizationConfig
 from rlseq2seq.data.batches import Batch
 from rlseq2seq.decoding.single_path import sample
 from rlseq2seq.models.pointer_generator import PointerGenerator
-from rlseq2seq.models.protocol import repeat_rows
 from rlseq2seq.objectives.maximum_likelihood import maximum_likelihood
 from rlseq2seq.objectives.policy_gradient import policy_gradient
 
@@ -37,7 +36,7 @@ def main() -> None:
     torch.manual_seed(0)
     model = PointerGenerator(model_config, tokenization.vocabulary_size)
     optimizer = torch.optim.Adam(model.parameters(), fused=True)
-    size, max_tokens = tokenization.vocabulary_size, tokenization.max_target_tokens
+    max_tokens = tokenization.max_target_tokens
     batches = {count: _batch(count, tokenization) for count in (pretrain.batch_size, finetune.batch_size)}
 
     def update(loss: torch.Tensor) -> None:
@@ -53,13 +52,13 @@ def main() -> None:
     def rollout() -> None:
         batch = batches[finetune.batch_size]
         with torch.no_grad():
-            memory = repeat_rows(model.encode(batch.sources, batch.source_lengths), finetune.samples)
-        sample(model, memory, size, max_tokens, torch.rand(len(memory[0]), max_tokens))
+            memory = model.encode(batch.sources, batch.source_lengths)
+        sample(model, memory, max_tokens, torch.rand(finetune.samples * finetune.batch_size, max_tokens))
 
     def reinforcement() -> None:
         # Rewards take 1 ms and need texts; random ones leave the rest of the update as it is.
         batch = batches[finetune.batch_size]
-        update(policy_gradient(model, batch, size, max_tokens, lambda ids, *_: torch.rand(len(ids)), finetune).total)
+        update(policy_gradient(model, batch, max_tokens, lambda ids, *_: torch.rand(len(ids)), finetune).total)
 
     print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     _report(f"maximum likelihood, {pretrain.batch_size} pairs", likelihood)

@@ -1,16 +1,17 @@
-"""ROUGE-L rewards and prefix rewards beside what else computes them: python benchmarks/rouge_l.py
+"""ROUGE rewards and prefix rewards beside what else computes them: python -m benchmarks.rouge_l
 
-The same int64 ids, in turns, medians over repetitions, by the CPU time of the one thread that each may use, so that a
-busy neighbour does not count. From rapidfuzz only the length of the longest common subsequence is asked, without
-precision, recall and F1.
+The same int64 ids, in turns, medians over repetitions, by the CPU time of the process, in which each may use one
+thread, so that a busy neighbour does not count. From rapidfuzz only the length of the longest common subsequence is
+asked, without precision, recall and F1.
 """
 
+import os
 import statistics
 import sys
 import time
 from array import array
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,13 +19,17 @@ from numpy.typing import NDArray
 from rouge_score.rouge_scorer import RougeScorer
 from tqdm import trange
 
-from rlseq2seq.ops import rouge_l
+from benchmarks.timing import Row, print_rows, ratios
+from rlseq2seq.ops import rouge_l, rouge_n
 
 try:
     from rapidfuzz.distance import LCSseq
     from rapidfuzz.process import cdist, cpdist
+    from rouge_score_rs.rouge_scorer import RougeScorer as NativeScorer
 except ModuleNotFoundError:
-    sys.exit("This benchmark compares with rapidfuzz, which the project does not need: pip install rapidfuzz")
+    sys.exit(
+        "This benchmark compares with packages that the project does not need: pip install rapidfuzz rouge-score-rs"
+    )
 
 REPETITIONS = 15
 BATCHES = 4  # different ones, lest the branch predictor learn a batch by heart; few, so that they stay in the cache
@@ -107,65 +112,113 @@ def numpy_prefixes(batch: Batch) -> Ids:
     return scores
 
 
-def race(title: str, unit: str, batches: list[Batch], contenders: list[Contender]) -> None:
-    """Time the contenders in turns and print each one's rate and how many times slower than the first it is."""
+def scorers(kind: str) -> list[Contender]:
+    """The two packages that score texts; both are given words apart from each other."""
+    python, native = RougeScorer([kind]), NativeScorer([kind])
+
+    def texts(batch: Batch) -> list[tuple[str, str]]:
+        return [(as_words(h), as_words(r)) for h, r in batch.pairs()]
+
+    def sides(batch: Batch) -> list[list[str]]:
+        return [list(side) for side in zip(*texts(batch), strict=True)]
+
+    return [
+        Contender(NATIVE, sides, lambda x: native.score_batch(x[1], x[0])),
+        Contender(PYTHON, texts, lambda pairs: [python.score(r, h) for h, r in pairs], batches=1),
+    ]
+
+
+def race(
+    title: str, unit: str, batches: list[Batch], contenders: list[Contender], bars: dict[str, float | None]
+) -> list[Row]:
+    """Time the contenders in turns, print each one's rate, and compare the first with those that have bars."""
     prepared = {c.name: [c.prepare(batch) for batch in batches[: c.batches]] for c in contenders}
     seconds: dict[str, list[float]] = {c.name: [] for c in contenders}
     for _ in trange(REPETITIONS, desc=title, leave=False):
         for contender in contenders:
             for _ in range(2):  # the first time for the caches, which hold what the one before left there
-                start = time.thread_time()
+                start = time.process_time()
                 for batch in prepared[contender.name]:
                     contender.score(batch)
-                elapsed = time.thread_time() - start
+                elapsed = time.process_time() - start
             seconds[contender.name].append(elapsed / contender.batches)
     medians = {name: statistics.median(times) for name, times in seconds.items()}
-    first = medians[contenders[0].name]
     units = float(np.mean([batch.lengths.sum() if unit == "prefixes" else len(batch.lengths) for batch in batches]))
     print(f"\n{title}")
     for name, median in medians.items():
-        print(f"  {name:<44}{units / median:>14,.0f} {unit}/s{median / first:>10,.1f} x")
+        print(f"  {name:<44}{units / median:>14,.0f} {unit}/s")
+    return ratios(title, medians, bars)
 
 
-def main() -> None:
-    """Run both races."""
+def rows() -> list[Row]:
+    """All races, on one thread."""
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    scorer = RougeScorer(["rougeL"])
-    race(
+    os.environ["RAYON_NUM_THREADS"] = "1"  # of rouge-score-rs
+    table = [*whole_texts(), *any_ids(), *bigrams(), *every_prefix()]
+    torch.set_num_threads(threads)
+    return table
+
+
+ARRAYS, STRINGS = "rapidfuzz LCSseq, from arrays", "rapidfuzz LCSseq, from ready strings"
+NATIVE, PYTHON = "rouge-score-rs, from ready strings", "rouge-score, from ready strings"
+
+
+def from_arrays() -> Contender:
+    return Contender(ARRAYS, Batch.pairs, lambda pairs: [LCSseq.similarity(as_array(h), as_array(r)) for h, r in pairs])
+
+
+def whole_texts() -> list[Row]:
+    return race(
         "ROUGE-L of 320 pairs of 40 to 100 ids",
         "pairs",
         [make_batch(320, 40, 100, seed) for seed in range(BATCHES)],
         [
             Contender("rlseq2seq.ops.rouge_l", tensors, lambda x: rouge_l(*x)),
+            from_arrays(),
             Contender(
-                "rapidfuzz LCSseq, from arrays",
-                Batch.pairs,
-                lambda pairs: [LCSseq.similarity(as_array(h), as_array(r)) for h, r in pairs],
-            ),
-            Contender(
-                "rapidfuzz LCSseq, from ready strings",
+                STRINGS,
                 lambda batch: list(zip(*[[as_text(x) for x in pair] for pair in batch.pairs()], strict=True)),
                 lambda sides: cpdist(*sides, scorer=LCSseq.similarity),
             ),
-            Contender(
-                "rouge-score, from ready strings",
-                lambda batch: [(as_words(h), as_words(r)) for h, r in batch.pairs()],
-                lambda pairs: [scorer.score(r, h) for h, r in pairs],
-                batches=1,
-            ),
+            *scorers("rougeL"),
         ],
+        {ARRAYS: 15.0, STRINGS: 4.0, NATIVE: 25.0, PYTHON: 4000.0},
     )
-    race(
+
+
+def any_ids() -> list[Row]:
+    """Ids that no array can be indexed by."""
+    batches = [make_batch(320, 40, 100, seed) for seed in range(BATCHES)]
+    large = [replace(b, hypotheses=b.hypotheses << 40, references=b.references << 40) for b in batches]
+    contenders = [Contender("rlseq2seq.ops.rouge_l", tensors, lambda x: rouge_l(*x)), from_arrays()]
+    return race("ROUGE-L of 320 pairs of 40 to 100 ids, any int64", "pairs", large, contenders, {ARRAYS: 6.0})
+
+
+def bigrams() -> list[Row]:
+    return race(
+        "ROUGE-2 of 320 pairs of 40 to 100 ids",
+        "pairs",
+        [make_batch(320, 40, 100, seed) for seed in range(BATCHES)],
+        [Contender("rlseq2seq.ops.rouge_n", tensors, lambda x: rouge_n(*x, 2)), *scorers("rouge2")],
+        {NATIVE: None, PYTHON: None},
+    )
+
+
+def every_prefix() -> list[Row]:
+    cells, programme = "rapidfuzz cdist, from arrays", "numpy, dynamic programme over the batch"
+    return race(
         "ROUGE-L of all prefixes of 80 hypotheses of 100 ids",
         "prefixes",
         [make_batch(80, 100, 100, seed) for seed in range(BATCHES)],
         [
             Contender("rlseq2seq.ops.rouge_l(prefixes=True)", tensors, lambda x: rouge_l(*x, prefixes=True)),
-            Contender("rapidfuzz cdist, from arrays", lambda batch: batch, rapidfuzz_prefixes),
-            Contender("numpy, dynamic programme over the batch", lambda batch: batch, numpy_prefixes),
+            Contender(cells, lambda batch: batch, rapidfuzz_prefixes),
+            Contender(programme, lambda batch: batch, numpy_prefixes),
         ],
+        {cells: 50.0, programme: 50.0},
     )
 
 
 if __name__ == "__main__":
-    main()
+    print_rows(rows())

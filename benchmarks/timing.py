@@ -13,7 +13,7 @@ REPETITIONS = 7
 
 
 class Row(TypedDict):
-    """``ratio`` is how many times the peer's time ours is in; ``bar`` what it should at least be, None where none is set."""
+    """``ratio`` is the peer's time in terms of ours; ``bar`` what it should at least be, None where none is set."""
 
     work: str
     peer: str
@@ -34,7 +34,7 @@ def medians(
     return {name: statistics.median(times) for name, times in seconds.items()}
 
 
-def rows(work: str, times: Mapping[str, float], bars: Mapping[str, float | None]) -> list[Row]:
+def ratios(work: str, times: Mapping[str, float], bars: Mapping[str, float | None]) -> list[Row]:
     """A row for each peer named in ``bars``; the first of ``times`` is ours."""
     ours = next(iter(times.values()))
     return [Row(work=work, peer=peer, ratio=times[peer] / ours, bar=bar) for peer, bar in bars.items()]

@@ -1,0 +1,112 @@
+"""Everything that only a GPU can show, in parts that each take under eight minutes: make gpu-check
+
+For a machine with torch, nvcc, ninja and no network. Python packages that it lacks may lie as wheels in build/wheels
+(`make gpu-wheels`). Each part writes its result as it ends, into benchmarks/results/<device>.check.json; run again, it
+goes on after the last part that passed. Rows of benchmarks go to benchmarks/results/<device>.json.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+from benchmarks.results import RESULTS, device_name, file_name
+
+ROOT = Path(__file__).parents[1]
+WHEELS, SITE = ROOT / "build" / "wheels", ROOT / "build" / "site"
+TESTS = ["ops", "models", "decoding", "objectives", "rewards"]
+SECONDS = 480
+
+
+def run(*command: str) -> str:
+    """The end of the command's output; it gets eight minutes.
+
+    Raises:
+        SystemExit: it fails.
+    """
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(SITE)]), "RLSEQ2SEQ_CUDA": "1"}
+    capability = ".".join(map(str, torch.cuda.get_device_capability()))
+    environment.setdefault("TORCH_CUDA_ARCH_LIST", capability)
+    try:
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired as late:
+        raise SystemExit(f"{' '.join(command)}: not done after {SECONDS} s\n{str(late.stdout)[-4000:]}") from None
+    output = done.stdout + done.stderr
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}: exit {done.returncode}\n{output[-8000:]}")
+    return output[-2000:]
+
+
+def build() -> str:
+    if WHEELS.is_dir():
+        wheels = sorted(str(path) for path in WHEELS.glob("*.whl"))
+        run(sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--target", str(SITE), *wheels)
+    run(sys.executable, "setup.py", "-q", "build_ext", "--inplace")
+    return run(sys.executable, "-c", "from rlseq2seq.ops import extension; print(extension.load().build_facts())")
+
+
+def tests() -> str:
+    files = [str(path) for layer in TESTS for path in sorted((ROOT / "tests").glob(f"test_{layer}_*.py"))]
+    return run(sys.executable, "-m", "pytest", "-q", "-k", "not cpu", *files)
+
+
+def sanitizer(tool: str) -> str:
+    return run(
+        "compute-sanitizer", "--tool", tool, "--error-exitcode", "1", sys.executable, "-m", "benchmarks.every_kernel"
+    )
+
+
+def benchmark(name: str) -> str:
+    return run(sys.executable, "-m", "benchmarks", name)
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "build": build,
+    "tests": tests,
+    "memcheck": lambda: sanitizer("memcheck"),
+    "racecheck": lambda: sanitizer("racecheck"),
+    **{name: lambda name=name: benchmark(name) for name in ("operators", "decoder")},  # type: ignore[misc]
+    "training": lambda: run(sys.executable, "-m", "benchmarks.train_minute"),
+}
+
+
+def main() -> None:
+    if not torch.cuda.is_available():
+        sys.exit("gpu-check needs a CUDA device, and torch sees none.")
+    record = RESULTS / file_name(".check.json")
+    done = json.loads(record.read_text()) if record.exists() else {"device": device_name(), "parts": {}}
+    for name, part in PARTS.items():
+        # What was built is not in the repository: a fresh machine builds anew.
+        if done["parts"].get(name, {}).get("passed") and name != "build":
+            continue
+        start = time.monotonic()
+        try:
+            output, passed = part(), True
+        except SystemExit as failure:
+            output, passed = str(failure), False
+        print(f"== {name}: {'passed' if passed else 'FAILED'}\n{output}", flush=True)
+        done["parts"][name] = {
+            "passed": passed,
+            "seconds": round(time.monotonic() - start),
+            "date": datetime.now(UTC).date().isoformat(),
+            "torch": torch.__version__,
+            "output": output.splitlines()[-40:],
+        }
+        record.parent.mkdir(exist_ok=True)
+        record.write_text(json.dumps(done, indent=2) + "\n")
+        if name == "build" and not passed:
+            break
+    failed = [name for name, part in done["parts"].items() if not part["passed"]]
+    sys.exit(f"failed: {', '.join(failed)}" if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
