@@ -2,7 +2,7 @@
 # make test     environment, extension, and every check
 # make build    environment and extension
 # make asan     the operators' tests under AddressSanitizer and UBSan
-# make bench    every benchmark with a bar; needs two idle cores for half an hour
+# make bench    every benchmark with a bar, in some five minutes; wants two idle cores
 # make gpu-check  what only a GPU can show, on a machine that has torch with CUDA and nvcc, and no .venv
 # make lock     requirements.lock anew, from pyproject.toml
 #

@@ -55,7 +55,7 @@ def build() -> str:
 
 def tests() -> str:
     files = [str(path) for layer in TESTS for path in sorted((ROOT / "tests").glob(f"test_{layer}_*.py"))]
-    return run(sys.executable, "-m", "pytest", "-q", "-k", "not cpu", *files)
+    return program("pytest", "-q", "-k", "not cpu", *files)
 
 
 def sanitizer(tool: str) -> str:
@@ -64,8 +64,8 @@ def sanitizer(tool: str) -> str:
     )
 
 
-def benchmark(name: str) -> str:
-    return run(sys.executable, "-m", "benchmarks", name)
+def program(*arguments: str) -> str:
+    return run(sys.executable, "-m", *arguments)
 
 
 PARTS: dict[str, Callable[[], str]] = {
@@ -73,8 +73,9 @@ PARTS: dict[str, Callable[[], str]] = {
     "tests": tests,
     "memcheck": lambda: sanitizer("memcheck"),
     "racecheck": lambda: sanitizer("racecheck"),
-    **{name: lambda name=name: benchmark(name) for name in ("operators", "decoder")},  # type: ignore[misc]
-    "training": lambda: run(sys.executable, "-m", "benchmarks.train_minute"),
+    "operators": lambda: program("benchmarks", "operators"),
+    "decoder": lambda: program("benchmarks", "decoder"),
+    "training": lambda: program("benchmarks.train_minute"),
 }
 
 
