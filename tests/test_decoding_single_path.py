@@ -44,7 +44,7 @@ def slow_greedy(model: PointerGenerator, batch: Batch) -> list[int]:
     state, tokens = model.initial_state(memory), [START]
     while len(tokens) <= MAX_TOKENS and tokens[-1] != END:
         last = torch.tensor(tokens[-1:], device=batch.sources.device)
-        mixture, state = model.step(memory, state, last)
+        mixture, state = model.step(memory, state, model.embed(last))
         log_probs = mixture_log_probs(mixture, SIZE + COPIES)[0].tolist()
         tokens.append(log_probs.index(max(log_probs)))
     return tokens[1:]
@@ -134,7 +134,8 @@ def test_whole_samples_are_as_frequent_as_they_are_probable(device: torch.device
     if temperature == 1:
         log_probs = scored.log_probs
     else:  # each step's distribution is sharpened by itself
-        steps = model.all_steps(memory, torch.cat([torch.full_like(tokens[:, :1], START), tokens[:, :-1]], 1))
+        before = torch.cat([torch.full_like(tokens[:, :1], START), tokens[:, :-1]], 1)
+        steps = model.all_steps(memory, model.embed(before))
         step = torch.cat([torch.arange(length) for length in lengths.tolist()]).to(device)
         dense = mixture_log_probs(model.mixture(memory, steps, scored.row, step), 6)
         sharp = (dense / temperature).log_softmax(1)

@@ -26,7 +26,7 @@ def step_by_step(model: PointerGenerator, memory: Memory, targets: Tensor) -> Te
     """All log-probabilities [B, T, SIZE + COPIES], one call of `step` after the other."""
     state, found = model.initial_state(memory), []
     for tokens in [torch.full_like(targets[:, 0], START), *targets[:, :-1].unbind(1)]:
-        mixture, state = model.step(memory, state, tokens)
+        mixture, state = model.step(memory, state, model.embed(tokens))
         found.append(mixture_log_probs(mixture, SIZE + COPIES))
     return torch.stack(found, 1)
 
@@ -109,6 +109,15 @@ def test_tokens_that_only_the_source_has_are_read_as_unknown(device: torch.devic
     assert torch.equal(read.values, unread.values) and torch.equal(read.source_ids, batch.sources)
 
 
+def test_a_one_hot_mixture_of_embeddings_is_the_embedding(device: torch.device) -> None:
+    model = tiny_model(SIZE).to(device)
+    tokens = torch.arange(SIZE + COPIES, device=device)
+    weights = torch.nn.functional.one_hot(tokens, SIZE + COPIES).double()
+    torch.testing.assert_close(model.embedding_mixture(weights), model.embed(tokens), rtol=0, atol=0)
+    expected = (model.embedding.weight[5] + model.embedding.weight[UNKNOWN]) / 2
+    torch.testing.assert_close(model.embedding_mixture((weights[5] + weights[SIZE + 1]) / 2), expected)
+
+
 def test_coverage_with_its_first_weight_of_zero_changes_no_output(device: torch.device) -> None:
     torch.manual_seed(0)
     fresh = PointerGenerator(tiny_model(SIZE).config, SIZE)
@@ -136,25 +145,25 @@ def test_coverage_loss_is_the_overlap_with_the_attention_before(device: torch.de
     state, expected = model.initial_state(memory), []
     for tokens in batch.targets.unbind(1):
         before = state.coverage
-        mixture, state = model.step(memory, state, tokens)
+        mixture, state = model.step(memory, state, model.embed(tokens))
         expected.append(
             [
                 sum(min(a, c) for a, c in zip(row, cover, strict=True))
                 for row, cover in zip(mixture.attention.tolist(), before.tolist(), strict=True)
             ]
         )
-    found = model.all_steps(memory, batch.targets).coverage_loss
+    found = model.all_steps(memory, model.embed(batch.targets)).coverage_loss
     torch.testing.assert_close(found.T.cpu(), torch.tensor(expected, dtype=torch.float64))
     assert found[:, 0].eq(0).all() and found[:, 1:].gt(0).all()
     model.uses_coverage = False
-    assert model.all_steps(memory, batch.targets).coverage_loss.eq(0).all()
+    assert model.all_steps(memory, model.embed(batch.targets)).coverage_loss.eq(0).all()
 
 
 def test_attention_of_the_model_is_zero_at_padding_and_sums_to_one(device: torch.device) -> None:
     model = tiny_model(SIZE, coverage=True).to(device)
     batch = move(random_batch(2, SIZE), device)
     memory = encode(model, batch)
-    attention = model.all_steps(memory, batch.targets).attention
+    attention = model.all_steps(memory, model.embed(batch.targets)).attention
     assert attention.masked_select(~memory.mask[:, None]).eq(0).all()
     torch.testing.assert_close(attention.sum(2), torch.ones_like(attention[:, :, 0]))
 

@@ -38,7 +38,7 @@ def test_loss_is_the_mean_log_prob_of_the_target_tokens(device: torch.device) ->
         memory = model.encode(one.sources, one.source_lengths)
         state, last = model.initial_state(memory), START
         for token in one.targets[0, : one.target_lengths[0]].tolist():
-            mixture, state = model.step(memory, state, torch.tensor([last], device=device))
+            mixture, state = model.step(memory, state, model.embed(torch.tensor([last], device=device)))
             log_probs.append(mixture_log_probs(mixture, SIZE + COPIES)[0, token].item())
             last = token
     loss = maximum_likelihood(model, model.encode(batch.sources, batch.source_lengths), batch, 1.0)

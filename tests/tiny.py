@@ -234,24 +234,31 @@ class TableModel(nn.Module):
     def initial_state(self, memory: TableMemory) -> TableState:
         return TableState(self.logits.new_zeros(len(memory.mask)), (memory.source_ids * memory.mask).sum(1) * 13)
 
-    def step(self, memory: TableMemory, state: TableState, tokens: Tensor) -> tuple[Mixture, TableState]:
-        context = (state.context * 7 + tokens + 1) % len(self.logits)
+    def embed(self, tokens: Tensor) -> Tensor:
+        """A token's embedding is its id."""
+        return tokens[..., None].to(self.logits.dtype)
+
+    def embedding_mixture(self, weights: Tensor) -> Tensor:
+        return weights @ self.embed(torch.arange(weights.shape[-1], device=weights.device))
+
+    def step(self, memory: TableMemory, state: TableState, inputs: Tensor) -> tuple[Mixture, TableState]:
+        context = (state.context * 7 + inputs[:, 0].round().long() + 1) % len(self.logits)
         features = nn.functional.one_hot(context, len(self.logits)).to(self.logits.dtype)
-        mask = memory.mask.repeat_interleave(len(tokens) // len(memory.mask), 0)
+        mask = memory.mask.repeat_interleave(len(inputs) // len(memory.mask), 0)
         scores = self.attention[context][:, : memory.mask.shape[1]].masked_fill(~mask, -torch.inf)
         gate_logits = self.gate[context] if self.copy else None
         bias = self.logits.new_zeros(self.vocabulary_size)
         mixture = Mixture(features, self.logits.T, bias, gate_logits, scores.softmax(-1), memory.source_ids)
         return mixture, TableState(state.like, context)
 
-    def all_steps(self, memory: TableMemory, tokens: Tensor) -> Steps:
-        state, mixtures = repeat_rows(self.initial_state(memory), len(tokens) // len(memory.mask)), []
-        for column in tokens.unbind(1):
+    def all_steps(self, memory: TableMemory, inputs: Tensor) -> Steps:
+        state, mixtures = repeat_rows(self.initial_state(memory), len(inputs) // len(memory.mask)), []
+        for column in inputs.unbind(1):
             mixture, state = self.step(memory, state, column)
             mixtures.append(mixture)
         features, attention = (torch.stack([m[place] for m in mixtures], 1) for place in (0, 4))
         gate_logits = torch.stack([m.gate_logits for m in mixtures], 1) if self.copy else None
-        return Steps(features, gate_logits, attention, attention.new_zeros(tokens.shape))
+        return Steps(features, gate_logits, attention, attention.new_zeros(inputs.shape[:2]))
 
     def mixture(self, memory: TableMemory, steps: Steps, row: Tensor, step: Tensor) -> Mixture:
         gate_logits = None if steps.gate_logits is None else steps.gate_logits[row, step]

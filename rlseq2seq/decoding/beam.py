@@ -26,7 +26,7 @@ def beam_search(
     tokens = torch.full((batch * beam_size,), START, device=memory[0].device)
     beams = ops.start_beams(batch, beam_size, max_tokens, like=state[0])
     for step in range(max_tokens):
-        mixture, state = model.step(memory, state, tokens)
+        mixture, state = model.step(memory, state, model.embed(tokens))
         beams, parents, tokens = ops.beam_step(mixture, beams, step, rules)
         state = select_rows(state, parents)
         if may_stop(beams.scores.isneginf().all(-1), step):

@@ -43,7 +43,7 @@ def _decode(
     finished = torch.zeros_like(tokens, dtype=torch.bool)
     chosen_tokens, chosen_log_probs = [], []
     for step in range(max_tokens):
-        mixture, state = model.step(memory, state, tokens)
+        mixture, state = model.step(memory, state, model.embed(tokens))
         tokens, log_probs = choose(mixture, step)
         chosen_tokens.append(tokens)
         chosen_log_probs.append(log_probs.masked_fill(finished, 0))

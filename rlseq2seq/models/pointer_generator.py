@@ -80,7 +80,7 @@ class PointerGenerator(nn.Module):
 
     def encode(self, sources: Tensor, lengths: Tensor) -> Memory:
         mask = torch.arange(sources.shape[1], device=sources.device) < lengths[:, None]
-        values, final = self.encoder(self.dropout(self._embed(sources)), lengths)
+        values, final = self.encoder(self.dropout(self.embed(sources)), lengths)
         values = self.dropout(values)
         return Memory(sources, mask, ~mask.any(-1), values, self.attention_key(values), final)
 
@@ -90,25 +90,34 @@ class PointerGenerator(nn.Module):
         coverage = torch.zeros_like(memory.mask, dtype=torch.promote_types(context.dtype, torch.float32))
         return State(torch.tanh(hidden), cell, context, coverage)
 
-    def step(self, memory: Memory, state: State, tokens: Tensor) -> tuple[Mixture, State]:
-        embedded = self.dropout(self._embed(tokens))
+    def embed(self, tokens: Tensor) -> Tensor:
+        embedded: Tensor = self.embedding(tokens.masked_fill(tokens >= self.vocabulary_size, UNKNOWN))
+        return embedded
+
+    def embedding_mixture(self, weights: Tensor) -> Tensor:
+        known, copied = weights[..., : self.vocabulary_size], weights[..., self.vocabulary_size :]
+        table = self.embedding.weight
+        return known @ table + copied.sum(-1, keepdim=True) * table[UNKNOWN]
+
+    def step(self, memory: Memory, state: State, inputs: Tensor) -> tuple[Mixture, State]:
+        embedded = self.dropout(inputs)
         recurrent = partial(_add_linear, self.input_gates(embedded), self.recurrent_gates.weight)
         state, attention = self._advance(state, recurrent, self.attention_query, partial(self._attend, memory))
         features, gate_logits = self._read_out(state.hidden, state.context, embedded)
-        empty = memory.empty.repeat_interleave(len(tokens) // len(memory.empty))
+        empty = memory.empty.repeat_interleave(len(inputs) // len(memory.empty))
         return self._mixture(memory.source_ids, empty, features, gate_logits, attention), state
 
-    def all_steps(self, memory: Memory, tokens: Tensor) -> Steps:
-        embedded = self.dropout(self._embed(tokens))
-        state = repeat_rows(self.initial_state(memory), len(tokens) // len(memory.empty))
+    def all_steps(self, memory: Memory, inputs: Tensor) -> Steps:
+        embedded = self.dropout(inputs)
+        state = repeat_rows(self.initial_state(memory), len(inputs) // len(memory.empty))
         # What does not depend on the state before is computed for all steps at once, outside the loop.
         recurrent = ops.LinearOverSteps(self.input_gates(embedded), self.recurrent_gates.weight)
-        query_bias = self.attention_query.bias.expand(*tokens.shape, -1)
+        query_bias = self.attention_query.bias.expand(*inputs.shape[:2], -1)
         query = ops.LinearOverSteps(query_bias, self.attention_query.weight)
         coverage_weight = self.attention_coverage if self.uses_coverage else None
         attend = ops.AttentionOverSteps(memory.keys, memory.values, memory.mask, self.attention_score, coverage_weight)
         hidden, contexts, attentions, coverages = [], [], [], []
-        for _ in range(tokens.shape[1]):
+        for _ in range(inputs.shape[1]):
             coverages.append(state.coverage)
             state, attention = self._advance(state, recurrent, query, attend)
             hidden.append(state.hidden)
@@ -127,11 +136,6 @@ class PointerGenerator(nn.Module):
         source = row // (len(steps.features) // len(memory.empty))
         features, attention = steps.features[row, step], steps.attention[row, step]
         return self._mixture(memory.source_ids[source], memory.empty[source], features, gate_logits, attention)
-
-    def _embed(self, ids: Tensor) -> Tensor:
-        """Embeddings of extended ids: words that only the source has are unknown to the table."""
-        embedded: Tensor = self.embedding(ids.masked_fill(ids >= self.vocabulary_size, UNKNOWN))
-        return embedded
 
     def _attend(self, memory: Memory, query: Tensor, coverage: Tensor | None) -> Attended:
         weight = None if coverage is None else self.attention_coverage

@@ -43,11 +43,18 @@ class Seq2Seq(Protocol[Memory, State]):
     def initial_state(self, memory: Memory) -> State:
         """The state before the first token, a hypothesis for each source."""
 
-    def step(self, memory: Memory, state: State, tokens: Tensor) -> tuple[Mixture, State]:
-        """Read ``tokens`` [N] (extended ids) after N states and say what comes next."""
+    def embed(self, tokens: Tensor) -> Tensor:
+        """Embeddings [..., E] of ``tokens`` [...] (extended ids: those that only a source has are unknown)."""
 
-    def all_steps(self, memory: Memory, tokens: Tensor) -> Steps:
-        """Read ``tokens`` [N, T] from the initial state on: the same as T calls of `step`, in one."""
+    def embedding_mixture(self, weights: Tensor) -> Tensor:
+        """The sums [..., E] of the embeddings of all tokens, weighed by ``weights`` [..., V or more]: a one-hot row
+        gives what `embed` gives."""
+
+    def step(self, memory: Memory, state: State, inputs: Tensor) -> tuple[Mixture, State]:
+        """Read ``inputs`` [N, E], embeddings or mixtures of them, after N states and say what comes next."""
+
+    def all_steps(self, memory: Memory, inputs: Tensor) -> Steps:
+        """Read ``inputs`` [N, T, E] from the initial state on: the same as T calls of `step`, in one."""
 
     def mixture(self, memory: Memory, steps: Steps, row: Tensor, step: Tensor) -> Mixture:
         """The distributions at the places (``row`` [M], ``step`` [M]) of ``steps``."""

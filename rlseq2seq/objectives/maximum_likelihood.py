@@ -40,7 +40,7 @@ def score_tokens(model: Seq2Seq[Memory, State], memory: Memory, sequences: Tenso
     Only the tokens within the lengths reach the output layer, so padding costs nothing and weighs nothing.
     """
     start = sequences.new_full((len(sequences), 1), START)
-    steps = model.all_steps(memory, torch.cat([start, sequences[:, :-1]], 1))
+    steps = model.all_steps(memory, model.embed(torch.cat([start, sequences[:, :-1]], 1)))
     place = torch.arange(sequences.shape[1], device=sequences.device)
     row, step = (place < lengths[:, None]).nonzero(as_tuple=True)
     mixture = model.mixture(memory, steps, row, step)
