@@ -15,9 +15,9 @@ from rlseq2seq.config.finetune import FinetuneConfig
 from rlseq2seq.config.model import ModelConfig
 from rlseq2seq.data.batches import Batch
 from rlseq2seq.models.pointer_generator import PointerGenerator
+from rlseq2seq.objectives.fine_tuning import FineTuning
 from rlseq2seq.objectives.loss import Loss
 from rlseq2seq.objectives.maximum_likelihood import maximum_likelihood
-from rlseq2seq.objectives.policy_gradient import policy_gradient
 from rlseq2seq.token_ids import END
 
 SECONDS, PAIRS, SOURCE, TARGET, VOCABULARY = 30.0, 64, 24, 12, 4000
@@ -31,11 +31,26 @@ def make_batch() -> Batch:
     return Batch(sources, lengths[0], targets, lengths[1], tuple(range(PAIRS)), ([],) * PAIRS, ("",) * PAIRS)
 
 
+class Right:
+    """The share of the tokens that are the target's."""
+
+    def __call__(self, tokens: torch.Tensor, batch: Batch) -> torch.Tensor:
+        return self._right(tokens, batch).sum(1) / TARGET
+
+    def prefixes(self, tokens: torch.Tensor, batch: Batch) -> torch.Tensor:
+        return self._right(tokens, batch).cumsum(1) / TARGET
+
+    def _right(self, tokens: torch.Tensor, batch: Batch) -> torch.Tensor:
+        golds = batch.targets[:, : tokens.shape[1]].repeat_interleave(len(tokens) // PAIRS, 0)
+        return ((tokens == golds) & (tokens != END)).float()
+
+
 def main() -> None:
     torch.manual_seed(0)
     model = PointerGenerator(load(ModelConfig, "model"), VOCABULARY).to(DEVICE)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.002)
-    config = load(FinetuneConfig, "finetune")
+    fine_tuning = FineTuning(model, None, Right(), TARGET + 1, load(FinetuneConfig, "finetune"))
+    fine_tuning.state.to(DEVICE)
 
     def likelihood() -> tuple[Loss, torch.Tensor]:
         batch = make_batch()
@@ -46,11 +61,7 @@ def main() -> None:
     def reinforcement() -> tuple[Loss, torch.Tensor]:
         batch = make_batch()
 
-        def reward(tokens: torch.Tensor, *_: object) -> torch.Tensor:
-            right = tokens[:, :TARGET] == batch.targets[:, :TARGET].repeat_interleave(len(tokens) // PAIRS, 0)
-            return right.float().mean(1)
-
-        loss = policy_gradient(model, batch, TARGET + 1, reward, config)
+        loss = fine_tuning(batch, 0)
         return loss, loss.facts["reward"]
 
     for name, objective in (("maximum likelihood", likelihood), ("policy gradient", reinforcement)):

@@ -1,13 +1,15 @@
 """Stage 4: go on from the pretrained model by reinforcement learning."""
 
+import torch
+
 from rlseq2seq.config.base import load
 from rlseq2seq.config.finetune import FinetuneConfig
 from rlseq2seq.config.runtime import RuntimeConfig
 from rlseq2seq.data.batches import BatchOrder, make_batch
 from rlseq2seq.data.store import TokenStore
 from rlseq2seq.models.saved import load_model, save_model
+from rlseq2seq.objectives.fine_tuning import FineTuning
 from rlseq2seq.objectives.loss import Loss
-from rlseq2seq.objectives.policy_gradient import policy_gradient
 from rlseq2seq.rewards.rouge import RougeReward
 from rlseq2seq.training.checkpoints import Checkpoints
 from rlseq2seq.training.device import set_up_device
@@ -24,13 +26,18 @@ def main() -> None:
     model, vocabulary = load_model(MLE, device)
     # Dropout would make the policy that is trained another one than the policy that is sampled.
     model.dropout.p = 0.0
+    pretrained = load_model(MLE, device)[0].eval() if config.kl.weight else None
     train_store, validation_store = TokenStore(TOKENS, "train"), TokenStore(TOKENS, "validation")
     order = BatchOrder(train_store, config.batch_size, config.seed)
     reward = RougeReward(vocabulary, config.reward.metric, config.reward.measure, config.reward.words)
 
+    torch.manual_seed(config.seed)
+    fine_tuning = FineTuning(model, pretrained, reward, vocabulary.config.max_target_tokens, config)
+    fine_tuning.state.to(device)
+    epochs = config.grpo.epochs if config.method == "grpo" else 1
+
     def objective(step: int) -> Loss:
-        batch = make_batch(train_store, order.rows(step), device)
-        return policy_gradient(model, batch, vocabulary.config.max_target_tokens, reward, config)
+        return fine_tuning(make_batch(train_store, order.rows(step // epochs), device), step)
 
     def validate() -> dict[str, float]:
         return validation_scores(model, vocabulary, validation_store, config.validation.pairs, device)
@@ -44,11 +51,12 @@ def main() -> None:
         validation=config.validation,
         coverage_from=config.coverage.from_step,
         validate_start=True,
-        checkpoint_every=runtime.checkpoint_every,
+        # Between batches: the samples of one are not kept.
+        checkpoint_every=-(-runtime.checkpoint_every // epochs) * epochs,
         log_interval=runtime.log_interval,
     )
     with run_folder("finetune") as folder:
-        progress = train(model, objective, validate, plan, Checkpoints(folder))
+        progress = train(model, objective, validate, plan, Checkpoints(folder), fine_tuning.state)
         with written_whole(RL) as output:
             save_model(output, model, vocabulary)
         write_history(REPORTS / "finetune.csv", progress.history)

@@ -11,6 +11,7 @@ from rlseq2seq.data.store import TokenStore
 from rlseq2seq.data.vocabulary import Vocabulary
 from rlseq2seq.models.pointer_generator import PointerGenerator
 from rlseq2seq.models.saved import save_model
+from rlseq2seq.objectives.exposure_bias import decoder_inputs
 from rlseq2seq.objectives.loss import Loss
 from rlseq2seq.objectives.maximum_likelihood import maximum_likelihood
 from rlseq2seq.training.checkpoints import Checkpoints
@@ -34,7 +35,8 @@ def main() -> None:
     def objective(step: int) -> Loss:
         batch = make_batch(train_store, order.rows(step), device)
         memory = model.encode(batch.sources, batch.source_lengths)
-        return maximum_likelihood(model, memory, batch, config.coverage.weight)
+        inputs = decoder_inputs(model, memory, batch.targets, step, config.exposure_bias)
+        return maximum_likelihood(model, memory, batch, config.coverage.weight, inputs)
 
     def validate() -> dict[str, float]:
         return validation_scores(model, vocabulary, validation_store, config.validation.pairs, device)

@@ -11,7 +11,7 @@ from rlseq2seq.decoding.hypotheses import Hypotheses
 from rlseq2seq.decoding.single_path import greedy, sample
 from rlseq2seq.models.pointer_generator import PointerGenerator
 from rlseq2seq.models.protocol import Memory, Seq2Seq, State
-from rlseq2seq.objectives.maximum_likelihood import score_tokens
+from rlseq2seq.objectives.scoring import score_tokens
 from rlseq2seq.ops import mixture_log_probs
 from rlseq2seq.token_ids import END, PAD, START
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rlseq2seq.data.batches import Batch
 from rlseq2seq.models.pointer_generator import Memory, PointerGenerator
-from rlseq2seq.objectives.maximum_likelihood import score_tokens
+from rlseq2seq.objectives.scoring import score_tokens
 from rlseq2seq.ops import mixture_log_probs
 from rlseq2seq.token_ids import PAD, START, UNKNOWN
 

@@ -11,7 +11,8 @@ from torch.nn.functional import pad
 from rlseq2seq.data.batches import Batch
 from rlseq2seq.models.pointer_generator import PointerGenerator
 from rlseq2seq.objectives.loss import Loss
-from rlseq2seq.objectives.maximum_likelihood import maximum_likelihood, score_tokens
+from rlseq2seq.objectives.maximum_likelihood import maximum_likelihood
+from rlseq2seq.objectives.scoring import score_tokens
 from rlseq2seq.ops import mixture_log_probs
 from rlseq2seq.token_ids import PAD, START
 

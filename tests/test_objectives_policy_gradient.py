@@ -1,129 +1,113 @@
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
-from tiny import TableModel, every_sequence, move, random_batch, select, tiny_model
+from objective_cases import (
+    EXTENDED,
+    MAX_TOKENS,
+    SIZE,
+    Recorder,
+    everything,
+    expected_rewards,
+    finetune_config,
+    gradient,
+    make_table,
+    odd_rewards,
+    run,
+    tuned,
+)
+from tiny import every_sequence, move, random_batch, select, tiny_model
 from torch import Tensor
 
-from rlseq2seq.config.finetune import FinetuneConfig, RewardConfig
-from rlseq2seq.config.training import CoverageConfig, OptimizerConfig, ValidationConfig
 from rlseq2seq.data.batches import Batch, pad_rows
 from rlseq2seq.data.vocabulary import Vocabulary
+from rlseq2seq.decoding.hypotheses import token_lengths
 from rlseq2seq.decoding.single_path import greedy, sample
 from rlseq2seq.models.pointer_generator import PointerGenerator
-from rlseq2seq.objectives.loss import Loss
-from rlseq2seq.objectives.maximum_likelihood import maximum_likelihood, score_tokens
-from rlseq2seq.objectives.policy_gradient import (
-    leave_one_out_advantages,
-    policy_gradient,
-    self_critical_advantages,
-)
-from rlseq2seq.rewards.rouge import RougeReward
+from rlseq2seq.objectives.scoring import score_tokens
 from rlseq2seq.token_ids import END, PAD
 
-METHODS = ["rloo", "self_critical"]
-SIZE, EXTENDED, MAX_TOKENS = 6, 7, 3
+METHODS = ["reinforce", "self_critical", "rloo", "grpo"]
+BASELINES = ["none", "moving_average", "learned"]
+# Those whose gradient is, on the average, that of the expected reward.
+UNBIASED = [
+    *({"method": "reinforce", "baseline": baseline} for baseline in BASELINES),
+    {"method": "self_critical"},
+    {"method": "rloo"},
+    {"method": "rloo", "samples": 5},
+    *({"method": method, "returns": "shaped"} for method in ("reinforce", "self_critical", "rloo")),
+]
 
 
-def make_config(method: str, samples: int = 2, eta: float = 1.0, coverage_weight: float = 1.0) -> FinetuneConfig:
-    return FinetuneConfig(
-        seed=0,
-        method=method,
-        samples=samples,
-        eta=eta,
-        updates=1,
-        batch_size=1,
-        learning_rate=0.1,
-        reward=RewardConfig(metric="rouge_l", measure="fmeasure", words="surface"),
-        optimizer=OptimizerConfig(name="adam", warmup_steps=0, decay="constant", gradient_clip=1.0),
-        coverage=CoverageConfig(weight=coverage_weight, from_step=None),
-        validation=ValidationConfig(every=1, pairs=1, metric="loss", patience=1),
-    )
-
-
-def odd_reward(tokens: Tensor) -> Tensor:
-    """Rewards [N] in [0, 1) without rhyme or reason, of tokens of which padding counts nothing."""
-    weights = torch.tensor([0.731, 0.377, 0.193], dtype=torch.float64, device=tokens.device)
-    return (tokens * weights).sum(1) % 1
-
-
-@dataclass
-class Recorder:
-    """A reward function that remembers what it was asked."""
-
-    tokens: list[Tensor] = field(default_factory=list)
-    rewards: list[Tensor] = field(default_factory=list)
-    asked: list[tuple[Sequence[Sequence[str]], Sequence[str]]] = field(default_factory=list)
-
-    def __call__(self, tokens: Tensor, copies: Sequence[Sequence[str]], references: Sequence[str]) -> Tensor:
-        self.tokens.append(tokens)
-        self.rewards.append(odd_reward(torch.nn.functional.pad(tokens, (0, MAX_TOKENS - tokens.shape[1]))))
-        self.asked.append((copies, references))
-        return self.rewards[-1]
-
-
-def make_table(device: torch.device) -> tuple[TableModel, Batch]:
-    """A model that can write 259 texts, and two sources, one with a word to copy."""
-    batch = replace(
-        random_batch(0, SIZE, size=2, width=2, copies=1),
-        sources=torch.tensor([[6, 4], [5, PAD]]),
-        source_lengths=torch.tensor([2, 1]),
-    )
-    return TableModel(SIZE, width=2).to(device), move(batch, device)
-
-
-def run(
-    model: TableModel | PointerGenerator, batch: Batch, config: FinetuneConfig, seed: int = 0
-) -> tuple[Loss, Recorder]:
-    torch.manual_seed(seed)
-    recorder = Recorder()
-    return policy_gradient(model, batch, MAX_TOKENS, recorder, config), recorder
-
-
-def expected_rewards(model: TableModel, batch: Batch) -> Tensor:
-    """The exact expectation [B] of the reward, by writing everything that can be written."""
-    tokens, lengths = (t.to(batch.sources.device) for t in every_sequence(EXTENDED, MAX_TOKENS))
-    memory = model.encode(batch.sources, batch.source_lengths)
-    everything = tokens.repeat(len(batch.rows), 1), lengths.repeat(len(batch.rows))
-    # Impossible texts, copies of what a source lacks, have a finite log-probability next to nothing.
-    scored = score_tokens(model, memory, *everything)
-    log_probs = scored.log_probs.new_zeros(len(everything[0])).index_add(0, scored.row, scored.log_probs)
-    probs = log_probs.exp().view(len(batch.rows), -1)
-    torch.testing.assert_close(probs.sum(1), torch.ones_like(probs[:, 0]))
-    return (probs * odd_reward(tokens)).sum(1)
-
-
-# --- advantages
-
-
-def test_leave_one_out_compares_a_reward_with_the_mean_of_the_others() -> None:
-    rewards = torch.tensor([[1.0, 0.0, 0.5], [2.0, 2.0, 2.0]])
-    expected = [[1 - 0.25, 0 - 0.75, 0.5 - 0.5], [0, 0, 0]]
-    torch.testing.assert_close(leave_one_out_advantages(rewards), torch.tensor(expected))
-
-
-def test_a_sample_better_than_greedy_has_a_positive_advantage() -> None:
-    found = self_critical_advantages(torch.tensor([[0.9, 0.1], [0.2, 0.4]]), torch.tensor([0.5, 0.3]))
-    torch.testing.assert_close(found, torch.tensor([[0.4, -0.4], [-0.1, 0.1]]))
-
-
-# --- the objective
-
-
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("samples", [2, 5])
-def test_gradient_is_that_of_the_expected_reward(device: torch.device, method: str, samples: int) -> None:
-    model, batch = make_table(device)
-    parameters = list(model.parameters())
-    exact = torch.cat([g.flatten() for g in torch.autograd.grad(expected_rewards(model, batch).mean(), parameters)])
-    copies = 30_000 // samples
-    loss, _ = run(model, select(batch, [0] * copies + [1] * copies), make_config(method, samples))
-    # A loss a token, times the tokens, over the rollouts: the gradient of the reward of a rollout.
-    found = torch.autograd.grad(-loss.total * loss.tokens / (2 * copies * samples), parameters)
-    estimate = torch.cat([g.flatten() for g in found])
+def close(estimate: Tensor, exact: Tensor) -> None:
     assert (estimate - exact).norm() / exact.norm() < 0.1
     assert (estimate @ exact / (exact @ exact)).item() == pytest.approx(1, abs=0.05)
+
+
+def both_many_times(batch: Batch, rollouts: int, samples: int) -> Batch:
+    copies = rollouts // samples
+    return select(batch, [0] * copies + [1] * copies)
+
+
+@pytest.mark.parametrize("changes", UNBIASED, ids=lambda changes: "-".join(map(str, changes.values())))
+def test_gradient_is_that_of_the_expected_reward(device: torch.device, changes: dict[str, Any]) -> None:
+    model, batch = make_table(device)
+    config = finetune_config(**changes, average="sequence")
+    exact = gradient(expected_rewards(model, batch).mean(), model)
+    loss, _ = run(model, both_many_times(batch, 40_000, config.samples), config)
+    close(gradient(-loss.total, model), exact)
+
+
+def test_an_average_over_tokens_has_the_same_direction(device: torch.device) -> None:
+    model, batch = make_table(device)
+    by_token, recorder = run(model, batch, finetune_config("rloo", average="token"))
+    by_sequence, _ = run(model, batch, finetune_config("rloo", average="sequence"))
+    rollouts = len(recorder.tokens[0])
+    torch.testing.assert_close(by_token.total * by_token.tokens, by_sequence.total * rollouts)
+
+
+@pytest.mark.parametrize("returns", ["sequence", "shaped", "discounted"])
+def test_gradient_with_kl_is_that_of_the_reward_less_the_divergence(device: torch.device, returns: str) -> None:
+    model, batch = make_table(device)
+    held, _ = make_table(device, seed=1)
+    tokens, log_probs = everything(model, batch)
+    _, held_log_probs = everything(held, batch)
+    divergence = (log_probs.exp() * (log_probs - held_log_probs.detach())).sum(1)
+    exact = gradient((expected_rewards(model, batch) - 0.05 * divergence).mean(), model)
+    config = finetune_config("rloo", average="sequence", returns=returns, gamma=1.0, kl__weight=0.05)
+    many = both_many_times(batch, 60_000, 2)
+    loss, _ = run(model, many, config, pretrained=held)
+    close(gradient(-loss.total, model), exact)
+    assert loss.facts["kl"].item() == pytest.approx(divergence.mean().item(), rel=0.03)
+    assert len(tokens) == log_probs.shape[1]
+
+
+def test_there_is_no_divergence_from_oneself(device: torch.device) -> None:
+    model, batch = make_table(device)
+    loss, _ = run(model, batch, finetune_config("rloo", kl__weight=5.0), pretrained=model)
+    free, _ = run(model, batch, finetune_config("rloo"))
+    assert abs(loss.facts["kl"].item()) < 1e-12
+    torch.testing.assert_close(loss.total, free.total)
+
+
+@pytest.mark.parametrize(("target", "factor"), [(1e9, 0.98), (1e-9, 1.02), (None, 1.0)])
+def test_weight_of_the_divergence_goes_after_its_target(
+    device: torch.device, target: float | None, factor: float
+) -> None:
+    model, batch = make_table(device)
+    config = finetune_config("rloo", kl__weight=0.5, kl__target=target)
+    loss, _ = run(model, batch, config, pretrained=make_table(device, seed=1)[0])
+    assert loss.remembered["kl_weight"].item() == pytest.approx(0.5 * factor)
+
+
+def test_weight_of_the_divergence_stays_where_it_is_at_the_target(device: torch.device) -> None:
+    model, batch = make_table(device)
+    held, _ = make_table(device, seed=1)
+    kl = run(model, batch, finetune_config("rloo", kl__weight=0.5), pretrained=held)[0].facts["kl"].item()
+    config = finetune_config("rloo", kl__weight=0.5, kl__target=kl / 1.1)
+    loss, _ = run(model, batch, config, pretrained=held)
+    assert loss.remembered["kl_weight"].item() == pytest.approx(0.5 * 1.01)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -137,17 +121,18 @@ def test_a_rollout_better_than_the_baseline_becomes_more_likely_and_a_worse_one_
     text, length = torch.tensor([[4, 6, 4]], device=device), torch.tensor([3], device=device)
     assert not torch.equal(greedy(model, memory, MAX_TOKENS).tokens, text)
 
-    def reward(tokens: Tensor, *_: object) -> Tensor:
-        return value * (torch.nn.functional.pad(tokens, (0, MAX_TOKENS - tokens.shape[1])) == text).all(1).double()
+    def reward(tokens: Tensor) -> Tensor:
+        one = (torch.nn.functional.pad(tokens, (0, MAX_TOKENS - tokens.shape[1])) == text).all(1).double()
+        return value * one[:, None].expand(tokens.shape)
 
     torch.manual_seed(0)
     before = score_tokens(model, memory, text, length).log_probs.sum()
-    loss = policy_gradient(model, batch, MAX_TOKENS, reward, make_config(method, samples=400))
+    loss = tuned(model, finetune_config(method, samples=400), Recorder(reward))(batch, 0)
     assert loss.facts["reward"] * value > 0
     parameters = list(model.parameters())
     with torch.no_grad():
-        for parameter, gradient in zip(parameters, torch.autograd.grad(loss.total, parameters), strict=True):
-            parameter.sub_(gradient)
+        for parameter, slope in zip(parameters, torch.autograd.grad(loss.total, parameters), strict=True):
+            parameter.sub_(0.1 * slope)
     after = score_tokens(model, memory, text, length).log_probs.sum()
     assert (after - before) * value > 0
 
@@ -155,62 +140,69 @@ def test_a_rollout_better_than_the_baseline_becomes_more_likely_and_a_worse_one_
 @pytest.mark.parametrize("method", METHODS)
 def test_loss_is_advantage_times_log_prob_over_the_tokens_of_the_rollouts(device: torch.device, method: str) -> None:
     model, batch = make_table(device)
-    loss, recorder = run(model, batch, make_config(method, samples=4))
+    loss, recorder = run(model, batch, finetune_config(method, samples=4))
     memory, total, tokens = model.encode(batch.sources, batch.source_lengths), 0.0, 0
-    rewards = recorder.rewards[0].view(2, 4).tolist()
+    rewards = recorder.rewards[0].view(2, 4)
     for source in (0, 1):
         for j, row in enumerate(recorder.tokens[0].view(2, 4, -1)[source].tolist()):
             written = row[: row.index(END) + 1] if END in row else row
             assert all(token == PAD for token in row[len(written) :])
-            if method == "rloo":
-                baseline = sum(r for i, r in enumerate(rewards[source]) if i != j) / 3
-            else:
-                baseline = recorder.rewards[1][source].item()
+            others = rewards[source][[i for i in range(4) if i != j]]
+            baseline = {
+                "reinforce": 0.0,
+                "rloo": others.mean().item(),
+                "self_critical": recorder.rewards[-1].flatten()[source].item(),
+                "grpo": rewards[source].mean().item(),
+            }[method]
+            advantage = rewards[source][j] - baseline
+            if method == "grpo":
+                advantage = advantage / rewards[source].std(correction=0)
             one = type(memory)._make(t[source : source + 1] for t in memory)
             scored = score_tokens(
                 model, one, torch.tensor([written], device=device), torch.tensor([len(written)], device=device)
             )
-            total -= (rewards[source][j] - baseline) * scored.log_probs.sum().item()
+            total -= advantage.item() * scored.log_probs.sum().item()
             tokens += len(written)
     assert loss.tokens == tokens
-    assert loss.total.item() == pytest.approx(total / tokens)
+    assert loss.total.item() == pytest.approx(total / tokens, rel=1e-5)
     assert loss.facts["reward"].item() == pytest.approx(recorder.rewards[0].mean().item())
     assert loss.facts["sample_tokens"].item() == pytest.approx(tokens / 8)
     assert not any(fact.requires_grad for fact in loss.facts.values())
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [*METHODS, "mrt"])
 def test_nothing_depends_on_the_gold_targets_but_the_reward(device: torch.device, method: str) -> None:
     model, batch = make_table(device)
-    loss, recorder = run(model, batch, make_config(method, samples=3))
+    loss, recorder = run(model, batch, finetune_config(method, samples=3))
     for targets in ([[END], [END]], [[4, 4, 4, 4, END], [5, 5, 5, 5, END]]):
         ids, lengths = pad_rows(targets)
         other = move(replace(batch, targets=ids, target_lengths=lengths), device)
-        other_loss, other_recorder = run(model, other, make_config(method, samples=3))
+        other_loss, other_recorder = run(model, other, finetune_config(method, samples=3))
         assert torch.equal(other_loss.total, loss.total) and other_loss.tokens == loss.tokens
         for mine, theirs in zip(recorder.tokens, other_recorder.tokens, strict=True):
             assert torch.equal(mine, theirs)
 
 
+@pytest.mark.parametrize("returns", ["sequence", "shaped"])
 @pytest.mark.parametrize("method", METHODS)
-def test_rollouts_and_baseline_are_free_running_decodings(device: torch.device, method: str) -> None:
+def test_rollouts_and_baseline_are_free_running_decodings(device: torch.device, method: str, returns: str) -> None:
     model, batch = make_table(device)
-    _, recorder = run(model, batch, make_config(method, samples=3), seed=5)
+    _, recorder = run(model, batch, finetune_config(method, samples=3, returns=returns), seed=5)
     torch.manual_seed(5)
     memory = model.encode(batch.sources, batch.source_lengths)
     noise = torch.rand(6, MAX_TOKENS, device=device)
     expected = [sample(model, memory, MAX_TOKENS, noise).tokens]
     if method == "self_critical":
         expected.append(greedy(model, memory, MAX_TOKENS).tokens)
-    # One greedy baseline a source, however many samples; and rloo asks for none.
+    # One greedy baseline a source, however many samples; and the others ask for none.
     for mine, theirs in zip(recorder.tokens, expected, strict=True):
         assert torch.equal(mine, theirs)
-    assert all(asked == (batch.copies, batch.target_texts) for asked in recorder.asked)
+    assert all(asked is batch for asked in recorder.asked)
 
 
 def test_samples_of_a_source_are_independent(device: torch.device) -> None:
     model, batch = make_table(device)
-    _, recorder = run(model, select(batch, [0]), make_config("rloo", samples=20_000))
+    _, recorder = run(model, select(batch, [0]), finetune_config("rloo", samples=20_000))
     first = (recorder.tokens[0][:, 0] == 4).double()
     neighbours = torch.stack([first[:-1], first[1:]])
     assert 0.1 < first.mean() < 0.9
@@ -221,64 +213,145 @@ def test_samples_of_a_source_are_independent(device: torch.device) -> None:
 def test_log_probs_in_the_loss_are_those_of_the_distribution_sampled(device: torch.device, coverage: bool) -> None:
     model = tiny_model(SIZE, coverage=coverage).to(device)
     batch = move(random_batch(0, SIZE, copies=1, empty=True), device)
-    loss, recorder = run(model, batch, make_config("rloo", samples=3), seed=2)
+    loss, recorder = run(model, batch, finetune_config("rloo", samples=3), seed=2)
     torch.manual_seed(2)
     memory = model.encode(batch.sources, batch.source_lengths)
     rollouts = sample(model, memory, MAX_TOKENS, torch.rand(12, MAX_TOKENS, device=device))
     assert torch.equal(rollouts.tokens, recorder.tokens[0])
     scored = score_tokens(model, memory, rollouts.tokens, rollouts.lengths)
-    sums = scored.log_probs.new_zeros(12).index_add(0, scored.row, scored.log_probs)
+    sums = scored.of_sequences(scored.log_probs, 12)
     # The ratio of the two policies is 1 before the first update.
     torch.testing.assert_close((sums - rollouts.scores).exp(), torch.ones_like(sums), atol=1e-9, rtol=0)
     assert loss.facts["entropy"].item() == pytest.approx(-rollouts.scores.sum().item() / loss.tokens)
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("eta", [0.0, 0.3, 1.0])
-def test_eta_mixes_in_maximum_likelihood(device: torch.device, method: str, eta: float) -> None:
-    model = tiny_model(SIZE, coverage=True).to(device)
-    batch = move(random_batch(0, SIZE, copies=1), device)
-    rl, _ = run(model, batch, make_config(method, eta=1.0))
-    mle = maximum_likelihood(model, model.encode(batch.sources, batch.source_lengths), batch, 0.25)
-    loss, _ = run(model, batch, make_config(method, eta=eta, coverage_weight=0.25))
-    torch.testing.assert_close(loss.total, eta * rl.total + (1 - eta) * mle.total)
-    assert loss.tokens == rl.tokens + (mle.tokens if eta < 1 else 0)
-    assert ("nll" in loss.facts) == (eta < 1)
-
-
-@pytest.mark.parametrize("method", METHODS)
 def test_gradient_reaches_every_weight_from_the_rollouts_alone(device: torch.device, method: str) -> None:
     model = tiny_model(SIZE, coverage=True).to(device)
     batch = move(random_batch(0, SIZE, copies=1, size=16), device)
-    run(model, batch, make_config(method, samples=4))[0].total.backward()
+    run(model, batch, finetune_config(method, samples=4))[0].total.backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all() and parameter.grad.ne(0).any(), name
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_no_advantage_no_gradient(device: torch.device, method: str) -> None:
+@pytest.mark.parametrize("returns", ["sequence", "shaped"])
+@pytest.mark.parametrize("method", ["self_critical", "rloo", "grpo"])
+def test_no_advantage_no_gradient(device: torch.device, method: str, returns: str) -> None:
     model, batch = make_table(device)
-    loss = policy_gradient(
-        model,
-        batch,
-        MAX_TOKENS,
-        lambda tokens, *_: torch.ones(len(tokens)).to(tokens.device),
-        make_config(method),
-    )
-    assert all(g.eq(0).all() for g in torch.autograd.grad(loss.total, list(model.parameters())))
+    same = Recorder(lambda tokens: torch.ones(tokens.shape).to(tokens.device))
+    loss = tuned(model, finetune_config(method, returns=returns), same)(batch, 0)
+    assert gradient(loss.total, model).abs().max() < 1e-12
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_training_finds_the_best_texts(device: torch.device, method: str) -> None:
+# --- baselines
+
+
+def test_a_moving_average_is_that_of_the_batches_before(device: torch.device) -> None:
+    model, batch = make_table(device)
+    means, expected, remembered = [], 0.0, torch.zeros(2)
+    for step in range(4):
+        torch.manual_seed(step)
+        recorder = Recorder()
+        fine_tuning = tuned(model, finetune_config("reinforce", baseline="moving_average"), recorder)
+        fine_tuning.state.load_state_dict({**fine_tuning.state.state_dict(), "mean_return": remembered})
+        loss = fine_tuning(batch, step)
+        without = run(model, batch, finetune_config("reinforce"), seed=step)[0]
+        memory = model.encode(batch.sources, batch.source_lengths)
+        lengths = token_lengths(recorder.tokens[0])
+        log_probs = score_tokens(model, memory, recorder.tokens[0], lengths).log_probs
+        # What is subtracted from every return.
+        found = (loss.total - without.total) / log_probs.mean()
+        assert found.item() == pytest.approx(expected, abs=1e-6)
+        remembered = loss.remembered["mean_return"]
+        means.append((recorder.rewards[0] * lengths).sum().item() / lengths.sum().item())
+        weights = [0.95**i for i in range(len(means))][::-1]
+        expected = sum(w * m for w, m in zip(weights, means, strict=True)) / sum(weights)
+
+
+def test_a_learned_baseline_is_trained_by_its_own_loss_and_leaves_the_model_alone(device: torch.device) -> None:
+    model, batch = make_table(device)
+    fine_tuning = tuned(model, finetune_config("reinforce", baseline="learned", samples=500))
+    assert fine_tuning.state.baseline is not None
+    own = list(fine_tuning.state.baseline.parameters())
+    optimizer = torch.optim.Adam(own, lr=0.05)
+    losses = []
+    for _ in range(60):
+        loss = fine_tuning(batch, 0)
+        optimizer.zero_grad()
+        for parameter, slope in zip(own, torch.autograd.grad(loss.total, own), strict=True):
+            parameter.grad = slope
+        optimizer.step()
+        losses.append(loss.facts["baseline_loss"].item())
+    # A constant would leave the variance of the rewards; states know more.
+    rewards = run(model, batch, finetune_config("reinforce", samples=5000))[1].rewards[0]
+    assert losses[-1] < 0.9 * rewards.var().item() < losses[0]
+
+
+def test_no_gradient_of_the_baseline_reaches_the_model(device: torch.device) -> None:
+    model, batch = make_table(device)
+    fine_tuning = tuned(model, finetune_config("reinforce", baseline="learned"))
+    assert fine_tuning.state.baseline is not None
+    torch.nn.init.zeros_(fine_tuning.state.baseline.weight)
+    torch.nn.init.zeros_(fine_tuning.state.baseline.bias)
+    torch.manual_seed(0)
+    found = gradient(fine_tuning(batch, 0).total, model)
+    torch.testing.assert_close(found, gradient(run(model, batch, finetune_config("reinforce"))[0].total, model))
+
+
+# --- several epochs
+
+
+def test_later_epochs_go_over_the_same_samples_and_clip(device: torch.device) -> None:
+    model, batch = make_table(device)
+    recorder = Recorder()
+    fine_tuning = tuned(model, finetune_config("grpo", samples=50, grpo__epochs=3, grpo__clip=0.2), recorder)
+    torch.manual_seed(0)
+    first = fine_tuning(batch, 0)
+    slope = gradient(first.total, model)
+    second = fine_tuning(batch, 1)
+    # The policy has not moved, so the ratio is 1.
+    torch.testing.assert_close(gradient(second.total, model), slope)
+    assert second.facts["clipped"] == 0 and len(recorder.tokens) == 1
+    memory = model.encode(batch.sources, batch.source_lengths)
+    tokens = recorder.tokens[0]
+    lengths = token_lengths(tokens)
+    before = score_tokens(model, memory, tokens, lengths).log_probs.detach()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, device=device, dtype=parameter.dtype), alpha=0.6)
+    third = fine_tuning(batch, 2)
+    scored = score_tokens(model, model.encode(batch.sources, batch.source_lengths), tokens, lengths)
+    ratio = (scored.log_probs - before).exp()
+    rewards = recorder.rewards[0].view(2, 50)
+    normal = (rewards - rewards.mean(1, keepdim=True)) / rewards.std(1, keepdim=True, correction=0)
+    advantages = normal.flatten()[scored.row]
+    too_far = ((ratio > 1.2) & (advantages > 0)) | ((ratio < 0.8) & (advantages < 0))
+    expected = -(ratio * advantages).masked_fill(too_far, 0).sum() / len(ratio)
+    assert 0.1 < too_far.double().mean() < 0.9
+    torch.testing.assert_close(gradient(third.total, model), gradient(expected, model), rtol=1e-4, atol=1e-7)
+    # The next batch has samples of its own.
+    fine_tuning(batch, 3)
+    assert len(recorder.tokens) == 2
+
+
+# --- learning
+
+
+@pytest.mark.parametrize(
+    ("method", "returns"),
+    [("mrt", "sequence"), *((method, kind) for method in METHODS for kind in ("sequence", "discounted", "shaped"))],
+)
+def test_training_finds_the_best_texts(device: torch.device, method: str, returns: str) -> None:
     model, batch = make_table(device)
     torch.manual_seed(0)
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.2)
+    fine_tuning = tuned(model, finetune_config(method, samples=16, returns=returns, gamma=0.95, mrt__sharpness=1.0))
+    optimizer = torch.optim.Adam([*model.parameters(), *fine_tuning.state.parameters()], lr=0.2)
     tokens, _ = every_sequence(EXTENDED, MAX_TOKENS)
-    best = odd_reward(tokens[(tokens < SIZE).all(1)]).max().item()
+    best = odd_rewards(tokens[(tokens < SIZE).all(1)])[:, -1].max().item()
     before = expected_rewards(model, batch)
-    for _ in range(100):
+    for step in range(100):
         optimizer.zero_grad()
-        policy_gradient(model, batch, MAX_TOKENS, Recorder(), make_config(method, samples=16)).total.backward()
+        fine_tuning(batch, step).total.backward()
         optimizer.step()
     after = expected_rewards(model, batch)
     assert before.max() < 0.7 * best and after.min() > 0.9 * best
@@ -287,6 +360,8 @@ def test_training_finds_the_best_texts(device: torch.device, method: str) -> Non
 def test_a_network_learns_from_rouge_alone_to_write_what_is_asked(
     device: torch.device, word_vocabulary: Vocabulary
 ) -> None:
+    from rlseq2seq.rewards.rouge import RougeReward
+
     torch.manual_seed(0)
     texts = ["sum zorp", "mean quux", "values"]
     encoded = [word_vocabulary.encode_source(text) for text in texts]
@@ -298,10 +373,11 @@ def test_a_network_learns_from_rouge_alone_to_write_what_is_asked(
     model = PointerGenerator(config, len(word_vocabulary)).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     reward = RougeReward(word_vocabulary, "rouge_l", "fmeasure", "surface")
+    fine_tuning = tuned(model, finetune_config("rloo", samples=16), reward, max_tokens=4)
     rewards = []
-    for _ in range(120):
+    for step in range(120):
         optimizer.zero_grad()
-        loss = policy_gradient(model, batch, 4, reward, make_config("rloo", samples=16))
+        loss = fine_tuning(batch, step)
         loss.total.backward()
         optimizer.step()
         rewards.append(loss.facts["reward"].item())

@@ -224,7 +224,7 @@ class TableModel(nn.Module):
         def table(*shape: int) -> nn.Parameter:
             return nn.Parameter(torch.randn(contexts, *shape, generator=generator, dtype=torch.float64))
 
-        self.vocabulary_size = vocabulary_size
+        self.vocabulary_size, self.feature_size = vocabulary_size, contexts
         self.logits, self.attention, self.gate = table(vocabulary_size), table(width), table()
         self.copy = copy
 

@@ -1,17 +1,19 @@
 """Parameters of the finetune stage: reinforcement learning from the pretrained model."""
 
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import ValidationInfo, field_validator
+from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from rlseq2seq.config.base import STRICT
 from rlseq2seq.config.training import (
     Count,
     CoverageConfig,
-    Fraction,
+    ExposureConfig,
+    NonNegative,
     OptimizerConfig,
     Positive,
+    ProbabilityConfig,
     Seed,
     ValidationConfig,
 )
@@ -27,22 +29,59 @@ class RewardConfig:
 
 
 @dataclass(frozen=True, config=STRICT)
+class KlConfig:
+    """``weight`` of the log-ratio to the pretrained policy; with a ``target``, in nats a sequence, it adapts."""
+
+    weight: NonNegative
+    target: Positive | None
+
+
+@dataclass(frozen=True, config=STRICT)
+class GrpoConfig:
+    clip: Positive
+    epochs: Count
+
+
+@dataclass(frozen=True, config=STRICT)
+class MrtConfig:
+    sharpness: Positive
+    reference: bool
+
+
+@dataclass(frozen=True, config=STRICT)
 class FinetuneConfig:
     seed: Seed
-    method: Literal["rloo", "self_critical"]
+    method: Literal["reinforce", "self_critical", "rloo", "grpo", "mrt"]
     samples: Count
-    eta: Fraction
+    returns: Literal["sequence", "discounted", "shaped"]
+    gamma: Annotated[float, Field(gt=0, le=1)]
+    average: Literal["token", "sequence"]
+    baseline: Literal["none", "moving_average", "learned"]
+    grpo: GrpoConfig
+    mrt: MrtConfig
+    kl: KlConfig
+    entropy: NonNegative
+    eta: ProbabilityConfig
     updates: Count
     batch_size: Count
     learning_rate: Positive
     reward: RewardConfig
     optimizer: OptimizerConfig
+    exposure_bias: ExposureConfig
     coverage: CoverageConfig
     validation: ValidationConfig
 
-    @field_validator("samples")
-    @classmethod
-    def _leave_one_out_needs_another(cls, samples: int, others: ValidationInfo) -> int:
-        if others.data.get("method") == "rloo" and samples < 2:
-            raise ValueError("must be 2 or more, as rloo compares each sample with the others")
-        return samples
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.samples < 2 and self.method in ("rloo", "grpo", "mrt"):
+            raise ValueError(
+                f"samples is {self.samples}, but {self.method} compares the samples of a source with each other: "
+                "set it to 2 or more"
+            )
+        if self.baseline != "none" and self.method != "reinforce":
+            raise ValueError(f"baseline {self.baseline} is for reinforce: {self.method} has its own, so set it to none")
+        if self.method == "mrt" and (self.returns != "sequence" or self.kl.weight or self.entropy):
+            raise ValueError(
+                "mrt weighs whole sequences by their rewards: set returns to sequence, and kl.weight and entropy to 0"
+            )
+        return self

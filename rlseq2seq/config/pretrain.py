@@ -3,7 +3,15 @@
 from pydantic.dataclasses import dataclass
 
 from rlseq2seq.config.base import STRICT
-from rlseq2seq.config.training import Count, CoverageConfig, OptimizerConfig, Positive, Seed, ValidationConfig
+from rlseq2seq.config.training import (
+    Count,
+    CoverageConfig,
+    ExposureConfig,
+    OptimizerConfig,
+    Positive,
+    Seed,
+    ValidationConfig,
+)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -13,5 +21,6 @@ class PretrainConfig:
     batch_size: Count
     learning_rate: Positive
     optimizer: OptimizerConfig
+    exposure_bias: ExposureConfig
     coverage: CoverageConfig
     validation: ValidationConfig

@@ -1,4 +1,4 @@
-"""What pretrain and finetune share: the optimiser, its schedule, when to look and when to stop."""
+"""What pretrain and finetune share: optimiser, schedules, exposure to own outputs, when to look and when to stop."""
 
 from typing import Annotated, Literal
 
@@ -21,6 +21,46 @@ class OptimizerConfig:
     warmup_steps: Annotated[int, Field(ge=0)]
     decay: Literal["constant", "linear", "cosine"]
     gradient_clip: Positive
+
+
+@dataclass(frozen=True, config=STRICT)
+class ScheduleConfig:
+    """A number that goes from ``start`` to ``end`` in about ``steps`` steps (`rlseq2seq.objectives.schedule`)."""
+
+    schedule: Literal["constant", "linear", "exponential", "inverse_sigmoid", "step"]
+    start: float
+    end: float
+    steps: Count
+
+
+@dataclass(frozen=True, config=STRICT)
+class ProbabilityConfig(ScheduleConfig):
+    """A schedule between 0 and 1."""
+
+    start: Fraction
+    end: Fraction
+
+
+@dataclass(frozen=True, config=STRICT)
+class SharpnessConfig(ScheduleConfig):
+    """A schedule above 0: at 0 a soft arg-max would be the mean of all embeddings, whatever the model says."""
+
+    start: Positive
+    end: Positive
+
+
+@dataclass(frozen=True, config=STRICT)
+class ExposureConfig:
+    """How training shows a model its own outputs as inputs (`rlseq2seq.objectives.exposure_bias`)."""
+
+    method: Literal["none", "scheduled_sampling", "soft", "e2e_backprop"]
+    probability: ProbabilityConfig
+    distribution: Literal["final", "generation"]
+    tokens: Literal["sampled", "greedy"]
+    alpha: SharpnessConfig
+    gumbel: bool
+    top_k: Count
+    selection: Literal["hard", "soft"]
 
 
 @dataclass(frozen=True, config=STRICT)

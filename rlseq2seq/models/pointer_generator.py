@@ -51,6 +51,7 @@ class PointerGenerator(nn.Module):
     def __init__(self, config: ModelConfig, vocabulary_size: int) -> None:
         super().__init__()
         self.config, self.vocabulary_size, self.uses_coverage = config, vocabulary_size, False
+        self.feature_size = config.embedding_size
         states = 2 * config.encoder_size
         self.embedding = nn.Embedding(vocabulary_size, config.embedding_size, padding_idx=PAD)
         self.encoder = BidirectionalLSTM(config.embedding_size, config.encoder_size)

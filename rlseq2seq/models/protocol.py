@@ -36,6 +36,7 @@ class Seq2Seq(Protocol[Memory, State]):
     """An encoder-decoder with a pointer-generator head."""
 
     uses_coverage: bool
+    feature_size: int
 
     def encode(self, sources: Tensor, lengths: Tensor) -> Memory:
         """Read ``sources`` [B, S] (extended ids, padded) of ``lengths`` [B], once however many outputs follow."""

@@ -1,13 +1,19 @@
 """What every objective returns."""
 
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
 
-class Loss(NamedTuple):
-    """``total`` [] is minimised; ``facts`` are scalars worth plotting, detached; ``tokens`` were scored for it."""
+@dataclass(frozen=True)
+class Loss:
+    """``total`` [] is minimised; ``facts`` are scalars worth plotting, detached; ``tokens`` were scored for it.
+
+    ``remembered`` holds new values of what the objective keeps beside the model, by parameter name: the training loop
+    stores them with the update, so that a step that is made again, after a kill, finds what it found.
+    """
 
     total: Tensor
     facts: dict[str, Tensor]
     tokens: int
+    remembered: dict[str, Tensor] = field(default_factory=dict)

@@ -1,56 +1,22 @@
-"""Maximum likelihood with teacher forcing, and coverage loss."""
+"""Maximum likelihood of gold targets, and coverage loss."""
 
-from typing import NamedTuple
-
-import torch
 from torch import Tensor
 
-from rlseq2seq import ops
 from rlseq2seq.data.batches import Batch
 from rlseq2seq.models.protocol import Memory, Seq2Seq, State
 from rlseq2seq.objectives.loss import Loss
-from rlseq2seq.ops import Mixture, WeightedLoss
-from rlseq2seq.token_ids import START
+from rlseq2seq.objectives.scoring import score_tokens
 
 
-class Scored(NamedTuple):
-    """The M tokens of some sequences and the distributions that they are scored in: ``mixture``, ``tokens`` [M], the
-    sequences that they are of, ``row`` [M], and coverage losses [M]."""
+def maximum_likelihood(
+    model: Seq2Seq[Memory, State], memory: Memory, batch: Batch, coverage_weight: float, inputs: Tensor | None = None
+) -> Loss:
+    """-log p(y* | x) a token, plus coverage loss (See et al. 2017, arXiv:1704.04368, Eq. 12 and 13).
 
-    mixture: Mixture
-    tokens: Tensor
-    row: Tensor
-    coverage_loss: Tensor
-
-    @property
-    def log_probs(self) -> Tensor:
-        """Log-probabilities [M], computed anew when asked for, with gradients."""
-        return ops.pointer_loss(self.mixture, self.tokens)
-
-    def weighted(self, weights: Tensor) -> WeightedLoss:
-        """The sum of the log-probabilities, each weighed by its sequence's entry of ``weights`` [N]: what training
-        minimises, in less time than by way of `log_probs`."""
-        dtype = torch.promote_types(self.mixture.features.dtype, torch.float32)
-        return ops.weighted_pointer_loss(self.mixture, self.tokens, weights[self.row].to(dtype))
-
-
-def score_tokens(model: Seq2Seq[Memory, State], memory: Memory, sequences: Tensor, lengths: Tensor) -> Scored:
-    """Score ``sequences`` [N, T] of ``lengths`` [N], N / B in a row for each of the B sources of ``memory``.
-
-    Only the tokens within the lengths reach the output layer, so padding costs nothing and weighs nothing.
+    The model reads ``inputs`` (`decoder_inputs`), the gold targets where None.
     """
-    start = sequences.new_full((len(sequences), 1), START)
-    steps = model.all_steps(memory, model.embed(torch.cat([start, sequences[:, :-1]], 1)))
-    place = torch.arange(sequences.shape[1], device=sequences.device)
-    row, step = (place < lengths[:, None]).nonzero(as_tuple=True)
-    mixture = model.mixture(memory, steps, row, step)
-    return Scored(mixture, sequences[row, step], row, steps.coverage_loss[row, step])
-
-
-def maximum_likelihood(model: Seq2Seq[Memory, State], memory: Memory, batch: Batch, coverage_weight: float) -> Loss:
-    """-log p(y* | x) a token, plus coverage loss (See et al. 2017, arXiv:1704.04368, Eq. 12 and 13)."""
-    scored = score_tokens(model, memory, batch.targets, batch.target_lengths)
-    each = scored.mixture.features.new_full((len(batch.targets),), -1 / len(scored.row))
+    scored = score_tokens(model, memory, batch.targets, batch.target_lengths, inputs)
+    each = scored.mixture.features.new_full((len(scored.row),), -1 / len(scored.row))
     nll = scored.weighted(each).total
     facts = {"nll": nll.detach()}
     if not model.uses_coverage:

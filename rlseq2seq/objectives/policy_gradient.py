@@ -1,69 +1,166 @@
-"""Policy gradient on free-running samples: leave-one-out and self-critical baselines."""
+"""Policy gradient on free-running samples: REINFORCE, self-critical, leave-one-out, and GRPO."""
 
-from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rlseq2seq.config.finetune import FinetuneConfig
 from rlseq2seq.data.batches import Batch
-from rlseq2seq.decoding.single_path import greedy, sample
-from rlseq2seq.models.protocol import Memory, Seq2Seq, State
+from rlseq2seq.decoding.hypotheses import Hypotheses
+from rlseq2seq.decoding.single_path import greedy
+from rlseq2seq.models.protocol import Seq2Seq
 from rlseq2seq.objectives.loss import Loss
-from rlseq2seq.objectives.maximum_likelihood import maximum_likelihood, score_tokens
+from rlseq2seq.objectives.returns import group_normalized, leave_one_out, penalties, self_critical
+from rlseq2seq.objectives.rollouts import Reward, pay, sample_rollouts
+from rlseq2seq.objectives.scoring import Scored, score_tokens
 
-# tokens [N, T], the copies of B sources and their target texts -> rewards [N]
-Reward = Callable[[Tensor, Sequence[Sequence[str]], Sequence[str]], Tensor]
+_DECAY = 0.95  # of the moving average of returns
+_KL_GAIN, _KL_LIMIT = 0.1, 0.2  # how fast its weight adapts (arXiv:1909.08593, section 2.2)
 
 
-def leave_one_out_advantages(rewards: Tensor) -> Tensor:
-    """r_i minus the mean of the other samples' rewards, for ``rewards`` [B, k], k >= 2.
+class PolicyState(nn.Module):
+    """What policy gradient keeps beside the model. The weights of a ``learned`` baseline alone are trained."""
 
-    RLOO (Kool et al. 2019; Ahmadian et al. 2024, arXiv:2402.14740, Eq. 8): each sample's baseline is independent of
-    it, so summed over tokens the gradient is unbiased (`policy_gradient` divides it by the number of sampled tokens).
+    def __init__(self, features: int, config: FinetuneConfig) -> None:
+        super().__init__()
+        self.baseline = nn.Linear(features, 1) if config.baseline == "learned" else None
+        self.mean_return = nn.Parameter(torch.zeros(2), requires_grad=False)  # a decayed sum, and its weight
+        self.kl_weight = nn.Parameter(torch.tensor(config.kl.weight), requires_grad=False)
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """Advantages [M] of tokens, what trains the baseline, and what is to be told and remembered of it."""
+
+    advantages: Tensor
+    loss: Tensor | float = 0.0
+    facts: dict[str, Tensor] = field(default_factory=dict)
+    remembered: dict[str, Tensor] = field(default_factory=dict)
+
+
+class _FirstEpoch(NamedTuple):
+    """What the later epochs need: samples, advantages [M], log-probabilities [M] before the first update, facts."""
+
+    written: Hypotheses
+    advantages: Tensor
+    log_probs: Tensor
+    facts: dict[str, Tensor]
+
+
+class PolicyGradient:
+    """-sum over sampled tokens of advantage log p(y_t | y_<t, x) (REINFORCE, Williams 1992), by ``config``:
+
+    - ``method`` and ``baseline`` say what a return is compared with: other samples (``rloo``, ``grpo``), the greedy
+      output (``self_critical``), or for ``reinforce`` nothing, a moving average, or what a linear layer on the
+      decoder's features expects (Ranzato et al. 2016, arXiv:1511.06732, section 3.2.1).
+    - ``kl``: each token's log-ratio log p - log p_pretrained, a number without a gradient, is taken off its reward
+      (Ziegler et al. 2019, arXiv:1909.08593, Eq. 2); its weight adapts to a target if there is one (section 2.2).
+    - ``average`` divides by the number of sampled tokens, or by that of samples, which leaves the gradient exactly that
+      of the expected return.
+
+    The model must be free of dropout: then the log-probabilities are those of the distribution that was sampled. The
+    encoder runs once a source however many samples there are.
     """
-    k = rewards.shape[1]
-    return (rewards - rewards.mean(1, keepdim=True)) * (k / (k - 1))
 
+    def __init__(
+        self,
+        model: Seq2Seq[Any, Any],
+        pretrained: Seq2Seq[Any, Any] | None,
+        reward: Reward,
+        max_tokens: int,
+        config: FinetuneConfig,
+        state: PolicyState,
+    ) -> None:
+        self._model, self._pretrained, self._reward = model, pretrained, reward
+        self._max_tokens, self._config, self._state = max_tokens, config, state
+        self._first_epoch: _FirstEpoch | None = None
 
-def self_critical_advantages(rewards: Tensor, greedy_rewards: Tensor) -> Tensor:
-    """r(y^s) - r(y^g) for ``rewards`` [B, k] and ``greedy_rewards`` [B].
+    def __call__(self, memory: tuple[Tensor, ...], batch: Batch, step: int) -> Loss:
+        """The loss of a batch. Where ``grpo`` has several epochs, those after the first go over the same samples."""
+        if self._config.method == "grpo" and step % self._config.grpo.epochs:
+            return self._later_epoch(memory)
+        written = sample_rollouts(self._model, memory, self._max_tokens, self._config.samples)
+        paid = pay(written, batch, self._reward, self._config)
+        scored = score_tokens(self._model, memory, written.tokens, written.lengths)
+        facts = {"reward": paid.rewards.mean(), "sample_tokens": written.lengths.double().mean()}
+        returns, remembered = paid.returns, {}
+        if self._pretrained is not None:
+            penalty, facts["kl"] = self._kl(written, batch, scored)
+            returns = returns - self._state.kl_weight * penalty
+            remembered["kl_weight"] = self._next_kl_weight(facts["kl"])
+        compared = self._compare(returns, memory, batch, scored)
+        weights = -compared.advantages / self._divisor(scored, written)
+        rl, log_probs = scored.weighted(weights)
+        facts |= {"entropy": -log_probs.mean(), **compared.facts}
+        if self._config.method == "grpo":
+            facts["clipped"] = torch.zeros(())
+        self._first_epoch = _FirstEpoch(written, compared.advantages, log_probs, facts)
+        return Loss(rl + compared.loss, facts, len(scored.row), remembered | compared.remembered)
 
-    Paulus et al. 2018 (arXiv:1705.04304, Eq. 15) minimise (r(y^g) - r(y^s)) log p(y^s): a sample better than greedy
-    becomes more likely.
-    """
-    return rewards - greedy_rewards[:, None]
+    def _later_epoch(self, memory: tuple[Tensor, ...]) -> Loss:
+        """-min(ratio A, clip(ratio, 1 - c, 1 + c) A) (Schulman et al. 2017, arXiv:1707.06347, Eq. 7; Shao et al. 2024,
+        arXiv:2402.03300, Eq. 3), where ratio = p / p before the first epoch."""
+        assert self._first_epoch is not None  # checkpoints lie between batches, so a run goes on with a first epoch
+        written, advantages, before, facts = self._first_epoch
+        scored = score_tokens(self._model, memory, written.tokens, written.lengths)
+        log_probs = scored.log_probs
+        ratio = (log_probs - before).exp()
+        clip = self._config.grpo.clip
+        clipped = ratio.clamp(1 - clip, 1 + clip)
+        gain = torch.minimum(ratio * advantages, clipped * advantages).sum() / self._divisor(scored, written)
+        return Loss(-gain, facts | {"clipped": (ratio != clipped).double().mean()}, len(scored.row))
 
+    def _divisor(self, scored: Scored, written: Hypotheses) -> int:
+        return len(scored.row) if self._config.average == "token" else len(written.tokens)
 
-def policy_gradient(
-    model: Seq2Seq[Memory, State],
-    batch: Batch,
-    max_tokens: int,
-    reward: Reward,
-    config: FinetuneConfig,
-) -> Loss:
-    """eta RL + (1 - eta) MLE, with RL = -sum over sampled tokens of advantage log p(y^s_t), a sampled token.
+    @torch.no_grad()
+    def _kl(self, written: Hypotheses, batch: Batch, scored: Scored) -> tuple[Tensor, Tensor]:
+        """What each token pays for leaving the pretrained policy, [N, T], and the KL in nats a sequence."""
+        assert self._pretrained is not None
+        memory = self._pretrained.encode(batch.sources, batch.source_lengths)
+        held = score_tokens(self._pretrained, memory, written.tokens, written.lengths).log_probs
+        ratios = held.new_zeros(written.tokens.shape).index_put((scored.row, scored.step), scored.log_probs - held)
+        gamma = None if self._config.returns == "sequence" else self._config.gamma
+        return penalties(ratios, written.lengths, gamma), ratios.sum(1).mean()
 
-    The model must be free of dropout: then the log-probabilities are those of the distribution that was sampled.
-    Noise comes from PyTorch's global generator.
-    """
-    memory = model.encode(batch.sources, batch.source_lengths)
-    noise = torch.rand(config.samples * len(batch.rows), max_tokens, device=batch.sources.device)
-    rollouts = sample(model, memory, max_tokens, noise)
-    rewards = reward(rollouts.tokens, batch.copies, batch.target_texts).view(-1, config.samples)
-    facts = {"reward": rewards.mean()}
-    if config.method == "rloo":
-        advantages = leave_one_out_advantages(rewards)
-    else:
-        baseline = greedy(model, memory, max_tokens)
-        greedy_rewards = reward(baseline.tokens, batch.copies, batch.target_texts)
-        facts["greedy_reward"] = greedy_rewards.mean()
-        advantages = self_critical_advantages(rewards, greedy_rewards)
-    scored = score_tokens(model, memory, rollouts.tokens, rollouts.lengths)
-    rl, log_probs = scored.weighted(-advantages.flatten() / len(scored.row))
-    facts |= {"entropy": -log_probs.mean(), "sample_tokens": rollouts.lengths.double().mean()}
-    if config.eta == 1:
-        return Loss(rl, facts, len(scored.row))
-    mle = maximum_likelihood(model, memory, batch, config.coverage.weight)
-    total = config.eta * rl + (1 - config.eta) * mle.total
-    return Loss(total, facts | mle.facts, len(scored.row) + mle.tokens)
+    def _next_kl_weight(self, kl: Tensor) -> Tensor:
+        weight = self._state.kl_weight
+        if self._config.kl.target is None:
+            return weight
+        return weight * (1 + _KL_GAIN * (kl / self._config.kl.target - 1).clamp(-_KL_LIMIT, _KL_LIMIT))
+
+    def _compare(self, returns: Tensor, memory: tuple[Tensor, ...], batch: Batch, scored: Scored) -> _Compared:
+        place = scored.row, scored.step
+        match self._config.method:
+            case "rloo":
+                return _Compared(leave_one_out(returns, self._config.samples)[place])
+            case "grpo":
+                return _Compared(group_normalized(returns, self._config.samples)[place])
+            case "self_critical":
+                written = greedy(self._model, memory, self._max_tokens)
+                paid = pay(written, batch, self._reward, self._config)
+                return _Compared(
+                    self_critical(returns, paid.returns)[place], facts={"greedy_reward": paid.rewards.mean()}
+                )
+        match self._config.baseline:
+            case "moving_average":
+                return self._moving_average(returns[place])
+            case "learned":
+                return self._learned(returns[place], scored)
+        return _Compared(returns[place])
+
+    def _moving_average(self, returns: Tensor) -> _Compared:
+        total, weight = self._state.mean_return
+        now = torch.stack([returns.mean().to(total), torch.ones_like(weight)])
+        remembered = {"mean_return": torch.lerp(now, self._state.mean_return, _DECAY)}
+        # Nothing is subtracted in the first step: a mean of this batch would not be independent of its samples.
+        return _Compared(returns - total / weight.clamp_min(1e-8), remembered=remembered)
+
+    def _learned(self, returns: Tensor, scored: Scored) -> _Compared:
+        """The baseline has a loss of its own, and its gradient ends at the features."""
+        assert self._state.baseline is not None
+        expected = self._state.baseline(scored.mixture.features.detach())[:, 0]
+        loss = (expected - returns).square().mean()
+        return _Compared(returns - expected.detach(), loss, {"baseline_loss": loss.detach()})

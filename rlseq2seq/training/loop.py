@@ -42,18 +42,28 @@ Objective = Callable[[int], Loss]
 Validate = Callable[[], dict[str, float]]
 
 
-def train(model: nn.Module, objective: Objective, validate: Validate, plan: Plan, checkpoints: Checkpoints) -> Progress:
+def train(
+    model: nn.Module,
+    objective: Objective,
+    validate: Validate,
+    plan: Plan,
+    checkpoints: Checkpoints,
+    beside: nn.Module | None = None,
+) -> Progress:
     """Train ``model`` from its last checkpoint, if there is one, and leave it with its best weights.
+
+    ``beside`` holds what the objective trains, or remembers, besides the model: its gradient is clipped apart.
 
     Raises:
         UserError: the loss or the gradient is not finite; the last checkpoint is of weights whose loss was.
     """
+    trained = nn.ModuleDict({"model": model} if beside is None else {"model": model, "beside": beside})
     optimizer: torch.optim.Optimizer
     if plan.optimizer.name == "adam":
-        optimizer = torch.optim.Adam(model.parameters(), lr=plan.learning_rate, fused=True)
+        optimizer = torch.optim.Adam(trained.parameters(), lr=plan.learning_rate, fused=True)
     else:  # fused only in later releases of PyTorch
-        optimizer = torch.optim.Adagrad(model.parameters(), lr=plan.learning_rate)
-    progress, best = checkpoints.load(model, optimizer) or (Progress(), {})
+        optimizer = torch.optim.Adagrad(trained.parameters(), lr=plan.learning_rate)
+    progress, best = checkpoints.load(trained, optimizer) or (Progress(), {})
     tokens = 0
     if progress.step:
         tqdm.write(f"{plan.name}: goes on from step {progress.step} of {plan.steps}")
@@ -67,40 +77,50 @@ def train(model: nn.Module, objective: Objective, validate: Validate, plan: Plan
                 bar.write(_line(progress.history[-1]))
             if progress.step == plan.steps or progress.stopped_early:
                 break
-            loss = _set_gradients(model, objective, plan, progress.step)
+            loss = _set_gradients(trained, objective, plan, progress.step)
             if progress.step and progress.step % plan.checkpoint_every == 0:
-                checkpoints.save(progress, model, optimizer, best)
-            _update(optimizer, loss, plan, progress)
+                checkpoints.save(progress, trained, optimizer, best)
+            _update(optimizer, loss, plan, progress, beside)
             tokens += loss.tokens
             speed = tokens / max(bar.format_dict["elapsed"], 1e-9)  # 0 where TQDM_DISABLE is set
             bar.set_postfix({"loss": f"{loss.total.item():.3f}", "tokens/s": f"{speed:,.0f}"}, refresh=False)
             bar.update()
-    checkpoints.save(progress, model, optimizer, best)
+    checkpoints.save(progress, trained, optimizer, best)
     set_weights(model, best)
     return progress
 
 
-def _set_gradients(model: nn.Module, objective: Objective, plan: Plan, step: int) -> Loss:
+def _set_gradients(trained: nn.ModuleDict, objective: Objective, plan: Plan, step: int) -> Loss:
     """The loss of a step, which is a function of the weights, the seed and the step alone, and its gradient."""
     torch.manual_seed(plan.seed * _STEPS_PER_SEED + step)
-    model.train()
+    trained.train()
     loss = objective(step)
-    model.zero_grad()
+    trained.zero_grad()
     torch.autograd.backward(loss.total)
-    norm = nn.utils.clip_grad_norm_(model.parameters(), plan.optimizer.gradient_clip)
-    _check_finite(plan, step, {"loss": loss.total.item(), "norm of its gradient": norm.item()})
+    norms = [nn.utils.clip_grad_norm_(part.parameters(), plan.optimizer.gradient_clip) for part in trained.values()]
+    _check_finite(plan, step, {"loss": loss.total.item(), "norm of its gradient": sum(norm.item() for norm in norms)})
     return loss
 
 
-def _update(optimizer: torch.optim.Optimizer, loss: Loss, plan: Plan, progress: Progress) -> None:
+def _update(
+    optimizer: torch.optim.Optimizer, loss: Loss, plan: Plan, progress: Progress, beside: nn.Module | None
+) -> None:
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(progress.step, plan.steps, plan.learning_rate, plan.optimizer)
     optimizer.step()
+    _remember(beside, loss)
     progress.step += 1
     facts = {"loss": loss.total.detach(), **loss.facts}
     sums = {"steps": 1.0, **{name: fact.item() for name, fact in facts.items()}}
     for name, number in sums.items():
         progress.sums[name] = progress.sums.get(name, 0.0) + number
+
+
+@torch.no_grad()
+def _remember(beside: nn.Module | None, loss: Loss) -> None:
+    if beside is not None:
+        for name, value in loss.remembered.items():
+            beside.get_parameter(name).copy_(value)
 
 
 def _check_finite(plan: Plan, step: int, numbers: dict[str, float]) -> None:

@@ -7,7 +7,7 @@ from rlseq2seq.data.store import TokenStore
 from rlseq2seq.data.vocabulary import Vocabulary
 from rlseq2seq.decoding.single_path import greedy
 from rlseq2seq.models.protocol import Memory, Seq2Seq, State
-from rlseq2seq.objectives.maximum_likelihood import score_tokens
+from rlseq2seq.objectives.scoring import score_tokens
 from rlseq2seq.rewards.rouge import rouge_l_of_texts
 
 _BATCH_SIZE = 128
