@@ -20,8 +20,15 @@ from rlseq2seq.errors import UserError
 ROOT = Path(__file__).parents[1]
 PARAMS = read_params(ROOT / "params.yaml")
 
-NULLABLE = {"pretrain.coverage.from_step", "finetune.coverage.from_step", "runtime.threads", "runtime.workers"}
+NULLABLE = {
+    "pretrain.coverage.from_step",
+    "finetune.coverage.from_step",
+    "finetune.kl.target",
+    "runtime.threads",
+    "runtime.workers",
+}
 ANY_TEXT = {f"data.files.{key}" for key in ("train", "validation", "test", "source_suffix", "target_suffix")}
+FRACTIONS = {"finetune.kl.target"}  # null by default
 SEEDS = {"pretrain.seed", "finetune.seed"}
 
 
@@ -48,7 +55,8 @@ def wrong_values(key: str, default: Any) -> list[Any]:
         return ["0.1", "1e-4", True, False, -1, -0.1, math.inf, -math.inf, math.nan, [], {}, None]
     if isinstance(default, str):
         return [1, 0.5, True, None, [], {}, *([] if key in ANY_TEXT else ["no_such_thing", "", f"{default} "])]
-    wrong = ["10", "1", True, False, 1.0, 10.5, math.inf, -1, [], {}]
+    fractions = [] if key in FRACTIONS else [1.0, 10.5]
+    wrong = ["10", "1", True, False, *fractions, math.inf, -1, [], {}]
     return wrong + ([] if key in NULLABLE else [None]) + ([2**32] if key in SEEDS else [])
 
 
@@ -124,7 +132,8 @@ def test_of_several_bad_keys_the_first_is_told_and_the_rest_are_counted() -> Non
         ("pretrain.optimizer.gradient_clip", 0.0, "greater than 0"),
         ("pretrain.optimizer.name", "sgd", "'adam' or 'adagrad'"),
         ("pretrain.validation.every", 0, "greater than or equal to 1"),
-        ("finetune.eta", 1.01, "less than or equal to 1"),
+        ("finetune.eta.start", 1.01, "less than or equal to 1"),
+        ("pretrain.exposure_bias.alpha.start", 0.0, "greater than 0"),
         ("finetune.samples", 0, "greater than or equal to 1"),
         ("evaluate.bootstrap_samples", 99, "greater than or equal to 100"),
         ("evaluate.decoding.beam_size", 0, "greater than or equal to 1"),
@@ -138,7 +147,7 @@ def test_ranges_are_told(key: str, value: object, allowed: str) -> None:
 
 
 @pytest.mark.parametrize("value", [0, 1])
-@pytest.mark.parametrize("key", ["finetune.eta", "finetune.coverage.weight", "evaluate.decoding.length_penalty"])
+@pytest.mark.parametrize("key", ["finetune.eta.start", "finetune.coverage.weight", "evaluate.decoding.length_penalty"])
 def test_a_whole_number_does_for_a_fraction(key: str, value: int) -> None:
     section = key.split(".")[0]
     params = changed(key, lambda mapping, name: mapping.__setitem__(name, value))
@@ -160,7 +169,7 @@ def test_rloo_needs_two_samples_and_self_critical_one() -> None:
     values = {**PARAMS["finetune"], "method": "self_critical", "samples": 1}
     assert parse(FinetuneConfig, values, "finetune").samples == 1
     values = {**values, "method": "rloo"}
-    with pytest.raises(UserError, match=r"^finetune\.samples is 1: must be 2 or more, as rloo compares"):
+    with pytest.raises(UserError, match=r"^finetune: samples is 1, but rloo compares .* set it to 2 or more$"):
         parse(FinetuneConfig, values, "finetune")
     assert parse(FinetuneConfig, {**values, "samples": 2}, "finetune").samples == 2
 

@@ -317,7 +317,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_last_checkpoint(
 
     check_stopped(objective, model, rf"^pretrain: at step 5 the loss is {bad}", tmp_path)
     other = Numbers()
-    loaded = ready(tmp_path).load(other, torch.optim.Adam(other.parameters(), fused=True))
+    trained = nn.ModuleDict({"model": other})
+    loaded = ready(tmp_path).load(trained, torch.optim.Adam(trained.parameters(), fused=True))
     assert loaded is not None and loaded[0].step == 3
     assert other.numbers.tolist() == before[0]
 
