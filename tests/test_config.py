@@ -119,6 +119,8 @@ def test_of_several_bad_keys_the_first_is_told_and_the_rest_are_counted() -> Non
         ("tokenization.vocabulary_size", 4, "greater than or equal to 8"),
         ("tokenization.max_target_tokens", 1, "greater than or equal to 2"),
         ("model.dropout", 1.0, "less than 1"),
+        ("model.attention.score", "dot", "'additive' or 'bilinear'"),
+        ("model.output_weights", "shared", "'tied', 'projected' or 'separate'"),
         ("pretrain.epochs", 0, "greater than or equal to 1"),
         ("pretrain.learning_rate", 0.0, "greater than 0"),
         ("pretrain.optimizer.gradient_clip", 0.0, "greater than 0"),
@@ -154,6 +156,19 @@ def test_what_may_be_null_may_be_a_number_too(key: str) -> None:
     for value in (None, 1):
         params = changed(key, lambda mapping, name, value=value: mapping.__setitem__(name, value))
         parse(SECTIONS[section], params[section], section)
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
+def test_coverage_belongs_to_additive_scores(tmp_path: Path, stage: str) -> None:
+    params = changed(f"{stage}.coverage.from_step", lambda mapping, name: mapping.__setitem__(name, 0))
+    check_params(written(tmp_path, params))
+    params["model"]["attention"]["score"] = "bilinear"
+    with pytest.raises(
+        UserError, match=rf"^{stage}\.coverage\.from_step is 0: must be null .* bilinear, as coverage is"
+    ):
+        check_params(written(tmp_path, params))
+    params[stage]["coverage"]["from_step"] = None
+    check_params(written(tmp_path, params))
 
 
 def test_rloo_needs_two_samples_and_self_critical_one() -> None:
