@@ -61,6 +61,7 @@ def tokenization_config(**changes: Any) -> TokenizationConfig:
         split_identifiers=True,
         max_source_tokens=20,
         max_target_tokens=8,
+        word_vectors=None,
     )
     return replace(config, **changes)
 
