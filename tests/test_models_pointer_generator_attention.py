@@ -103,6 +103,29 @@ def test_gradients_are_those_of_single_steps(device: torch.device, variant: Vari
         torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-9, msg=lambda text, name=name: f"{name}: {text}")
 
 
+@pytest.mark.parametrize("attention", ATTENTIONS, ids=str)
+def test_gradients_are_slopes(device: torch.device, attention: AttentionConfig) -> None:
+    coverage = attention.score == "additive"
+    model = tiny_model(SIZE, 3, attention=attention, coverage=coverage, output_weights="projected").to(device)
+    batch = move(random_batch(3, SIZE, empty=True), device)
+    generator = torch.Generator().manual_seed(0)
+    directions = [torch.randn(p.shape, generator=generator, dtype=p.dtype).to(device) for p in model.parameters()]
+
+    def loss_after(step: float) -> Tensor:
+        with torch.no_grad():
+            for parameter, direction in zip(model.parameters(), directions, strict=True):
+                parameter.add_(step * direction)
+        return maximum_likelihood(model, model.encode(batch.sources, batch.source_lengths), batch, 1.0).total
+
+    torch.autograd.backward(loss_after(0))
+    gradients = [p.grad for p in model.parameters()]
+    slope = sum((g * d).sum().item() for g, d in zip(gradients, directions, strict=True) if g is not None)
+    step = 1e-6
+    with torch.no_grad():
+        before, after = loss_after(-step).item(), loss_after(2 * step).item()
+    assert slope == pytest.approx((after - before) / (2 * step), rel=1e-5)
+
+
 def test_bilinear_scores_are_the_state_times_a_matrix_times_the_encoder_state(device: torch.device) -> None:
     model = tiny_model(SIZE, attention=with_attention("bilinear")).to(device)
     batch = move(random_batch(3, SIZE), device)
