@@ -17,7 +17,7 @@ from torch import Tensor
 
 from benchmarks.timing import DEVICE, Row, medians, print_rows, ratios
 from rlseq2seq import ops
-from rlseq2seq.config.model import ModelConfig
+from rlseq2seq.config.model import AttentionConfig, ModelConfig
 from rlseq2seq.data.batches import Batch
 from rlseq2seq.decoding.beam import beam_search
 from rlseq2seq.decoding.single_path import greedy, sample
@@ -33,8 +33,9 @@ CONFIG = ModelConfig(
     decoder_size=512,
     attention_size=512,
     dropout=0.0,
-    tie_embeddings=True,
+    output_weights="tied",
     copy=True,
+    attention=AttentionConfig(score="additive", temporal=False, intra_decoder=False),
 )
 RULES = SearchRules(length_penalty=1.0)
 
@@ -60,8 +61,8 @@ def attention_over_steps(
     keys: Tensor, values: Tensor, mask: Tensor, score_weight: Tensor, coverage_weight: Tensor | None
 ) -> Callable[..., Attended]:
     """A call of the reference a step; autograd adds up."""
-    return lambda query, coverage: reference.copy_attention(
-        query, keys, values, mask, score_weight, coverage, coverage_weight
+    return lambda query, coverage, past: reference.copy_attention(
+        query, keys, values, mask, score_weight, coverage, coverage_weight, past
     )
 
 

@@ -9,6 +9,8 @@ from rlseq2seq.config.runtime import RuntimeConfig
 from rlseq2seq.data.batches import BatchOrder, make_batch
 from rlseq2seq.data.store import TokenStore
 from rlseq2seq.data.vocabulary import Vocabulary
+from rlseq2seq.data.word_vectors import WordVectors, load_word_vectors
+from rlseq2seq.errors import UserError
 from rlseq2seq.models.pointer_generator import PointerGenerator
 from rlseq2seq.models.saved import save_model
 from rlseq2seq.objectives.exposure_bias import decoder_inputs
@@ -29,6 +31,9 @@ def main() -> None:
     vocabulary = Vocabulary.load(TOKENS)
     torch.manual_seed(config.seed)
     model = PointerGenerator(load(ModelConfig, "model"), len(vocabulary)).to(device)
+    word_vectors = load_word_vectors(TOKENS)
+    if word_vectors is not None:
+        start_from(word_vectors, model)
     train_store, validation_store = TokenStore(TOKENS, "train"), TokenStore(TOKENS, "validation")
     order = BatchOrder(train_store, config.batch_size, config.seed)
 
@@ -58,6 +63,22 @@ def main() -> None:
         with written_whole(MLE) as output:
             save_model(output, model, vocabulary)
         write_history(REPORTS / "pretrain.csv", progress.history)
+
+
+def start_from(vectors: WordVectors, model: PointerGenerator) -> None:
+    """Give the pieces that ``vectors`` have these embeddings; the others keep theirs.
+
+    Raises:
+        UserError: they are of another size than the model's.
+    """
+    size = vectors.vectors.shape[1]
+    if size != model.config.embedding_size:
+        raise UserError(
+            f"model.embedding_size is {model.config.embedding_size}: must be {size}, the size of the vectors that "
+            "tokenization.word_vectors names"
+        )
+    table = model.embedding.weight.detach()
+    table[torch.from_numpy(vectors.ids).to(table.device)] = torch.from_numpy(vectors.vectors).to(table)
 
 
 if __name__ == "__main__":

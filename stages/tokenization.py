@@ -14,6 +14,7 @@ from rlseq2seq.config.tokenization import TokenizationConfig
 from rlseq2seq.data.pairs import read_pairs
 from rlseq2seq.data.store import write_store
 from rlseq2seq.data.vocabulary import Vocabulary
+from rlseq2seq.data.word_vectors import read_word_vectors
 from stages.common import RAW, REPORTS, TOKENS, run, write_text_whole, written_whole
 
 
@@ -23,6 +24,12 @@ def main() -> None:
     facts: dict[str, object] = {"vocabulary": len(vocabulary)}
     with written_whole(TOKENS) as folder:
         vocabulary.save(folder)
+        if config.word_vectors is not None:
+            vectors = read_word_vectors(Path(config.word_vectors), vocabulary.piece_texts())
+            vectors.save(folder)
+            found, share = len(vectors.ids), len(vectors.ids) / len(vocabulary)
+            facts["word_vectors"] = {"size": vectors.vectors.shape[1], "found": found, "share": round(share, 4)}
+            print(f"word vectors of {found:,} of {len(vocabulary):,} pieces ({share:.1%})")
         for split in ("train", "validation"):
             pairs = tqdm(read_pairs(RAW / f"{split}.jsonl"), desc=f"encode {split}", unit="pair", delay=2)
             facts[split] = write_store(folder, split, pairs, vocabulary)

@@ -15,11 +15,13 @@ from rlseq2seq.config.data import DataConfig
 from rlseq2seq.config.finetune import FinetuneConfig
 from rlseq2seq.config.model import ModelConfig
 from rlseq2seq.config.pretrain import PretrainConfig
+from rlseq2seq.config.tokenization import TokenizationConfig
 from rlseq2seq.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 PARAMS = read_params(ROOT / "params.yaml")
 
+PATHS = {"tokenization.word_vectors"}  # or null
 NULLABLE = {
     "pretrain.coverage.from_step",
     "finetune.coverage.from_step",
@@ -51,6 +53,8 @@ def wrong_values(key: str, default: Any) -> list[Any]:
         return [0, 1, 1.0, "true", "yes", None, []]
     if isinstance(default, list):
         return ["text", None, {}, 1, [3], [""], [["numpy"]]]
+    if key in PATHS:
+        return [1, 0.5, True, [], {}, "", "corpus", "glove.txt", "/corpus/glove.txt", "corpus/../glove.txt"]
     if isinstance(default, float):
         return ["0.1", "1e-4", True, False, -1, -0.1, math.inf, -math.inf, math.nan, [], {}, None]
     if isinstance(default, str):
@@ -127,6 +131,9 @@ def test_of_several_bad_keys_the_first_is_told_and_the_rest_are_counted() -> Non
         ("tokenization.vocabulary_size", 4, "greater than or equal to 8"),
         ("tokenization.max_target_tokens", 1, "greater than or equal to 2"),
         ("model.dropout", 1.0, "less than 1"),
+        ("model.attention.score", "dot", "'additive' or 'bilinear'"),
+        ("model.output_weights", "shared", "'tied', 'projected' or 'separate'"),
+        ("tokenization.word_vectors", "/data/glove.txt", "in corpus/"),
         ("pretrain.epochs", 0, "greater than or equal to 1"),
         ("pretrain.learning_rate", 0.0, "greater than 0"),
         ("pretrain.optimizer.gradient_clip", 0.0, "greater than 0"),
@@ -163,6 +170,25 @@ def test_what_may_be_null_may_be_a_number_too(key: str) -> None:
     for value in (None, 1):
         params = changed(key, lambda mapping, name, value=value: mapping.__setitem__(name, value))
         parse(SECTIONS[section], params[section], section)
+
+
+def test_word_vectors_may_lie_anywhere_in_corpus() -> None:
+    for value in (None, "corpus/glove.txt", "corpus/glove/100.txt.gz"):
+        config = parse(TokenizationConfig, {**PARAMS["tokenization"], "word_vectors": value}, "tokenization")
+        assert config.word_vectors == value
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
+def test_coverage_belongs_to_additive_scores(tmp_path: Path, stage: str) -> None:
+    params = changed(f"{stage}.coverage.from_step", lambda mapping, name: mapping.__setitem__(name, 0))
+    check_params(written(tmp_path, params))
+    params["model"]["attention"]["score"] = "bilinear"
+    with pytest.raises(
+        UserError, match=rf"^{stage}\.coverage\.from_step is 0: must be null .* bilinear, as coverage is"
+    ):
+        check_params(written(tmp_path, params))
+    params[stage]["coverage"]["from_step"] = None
+    check_params(written(tmp_path, params))
 
 
 def test_rloo_needs_two_samples_and_self_critical_one() -> None:

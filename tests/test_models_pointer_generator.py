@@ -4,9 +4,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import move, random_batch, select, tiny_model
+from tiny import ATTENTIONS, VARIANTS, Variant, move, random_batch, select, tiny_model
 from torch import Tensor
 
+from rlseq2seq.config.model import AttentionConfig
 from rlseq2seq.data.batches import Batch
 from rlseq2seq.models.pointer_generator import Memory, PointerGenerator
 from rlseq2seq.objectives.scoring import score_tokens
@@ -40,32 +41,33 @@ def teacher_forced(model: PointerGenerator, batch: Batch) -> Tensor:
     return found
 
 
-@settings(max_examples=50)
-@given(SEEDS, st.booleans(), st.booleans(), st.booleans(), st.sampled_from([torch.float64, torch.float32]))
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+@settings(max_examples=4)
+@given(SEEDS, st.sampled_from([torch.float64, torch.float32]))
 def test_decoding_step_by_step_gives_the_teacher_forced_log_probs(
-    device: torch.device, seed: int, copy: bool, tie: bool, coverage: bool, dtype: torch.dtype
+    device: torch.device, variant: Variant, seed: int, dtype: torch.dtype
 ) -> None:
-    model = tiny_model(SIZE, seed, copy=copy, tie_embeddings=tie, coverage=coverage, dtype=dtype).to(device)
-    batch = move(random_batch(seed, SIZE, copies=COPIES if copy else 0, empty=seed % 2 == 0), device)
+    model = variant.model(SIZE, seed, dtype=dtype).to(device)
+    batch = move(random_batch(seed, SIZE, copies=COPIES if variant.copy else 0, empty=seed % 2 == 0), device)
     stepped = step_by_step(model, encode(model, batch), batch.targets).gather(2, batch.targets[:, :, None])[:, :, 0]
     inside = torch.arange(batch.targets.shape[1], device=device) < batch.target_lengths[:, None]
     difference = (stepped - teacher_forced(model, batch)).abs()[inside]
     assert difference.max() < (1e-9 if dtype == torch.float64 else 1e-4)
 
 
-@settings(max_examples=25)
-@given(SEEDS, st.booleans(), st.booleans())
-def test_every_next_token_distribution_sums_to_one(device: torch.device, seed: int, copy: bool, coverage: bool) -> None:
-    model = tiny_model(SIZE, seed, copy=copy, coverage=coverage).to(device)
+@settings(max_examples=50)
+@given(SEEDS, st.sampled_from(VARIANTS))
+def test_every_next_token_distribution_sums_to_one(device: torch.device, seed: int, variant: Variant) -> None:
+    model = variant.model(SIZE, seed).to(device)
     batch = move(random_batch(seed, SIZE, empty=True), device)
     totals = step_by_step(model, encode(model, batch), batch.targets).logsumexp(2)
     torch.testing.assert_close(totals, torch.zeros_like(totals), atol=1e-12, rtol=0)
 
 
-@settings(max_examples=25)
-@given(SEEDS, st.booleans())
-def test_what_padding_holds_changes_nothing(device: torch.device, seed: int, coverage: bool) -> None:
-    model = tiny_model(SIZE, seed, coverage=coverage).to(device)
+@settings(max_examples=50)
+@given(SEEDS, st.sampled_from(VARIANTS))
+def test_what_padding_holds_changes_nothing(device: torch.device, seed: int, variant: Variant) -> None:
+    model = variant.model(SIZE, seed).to(device)
     batch = move(random_batch(seed, SIZE, empty=True), device)
     other = replace(batch, sources=batch.sources.clone(), targets=batch.targets.clone())
     place = torch.arange(batch.sources.shape[1], device=device)
@@ -76,20 +78,24 @@ def test_what_padding_holds_changes_nothing(device: torch.device, seed: int, cov
         torch.testing.assert_close(teacher_forced(model, changed), teacher_forced(model, batch), atol=1e-12, rtol=0)
 
 
-@settings(max_examples=25)
-@given(SEEDS, st.booleans(), st.permutations(range(4)))
+@settings(max_examples=50)
+@given(SEEDS, st.sampled_from(VARIANTS), st.permutations(range(4)))
 def test_permuting_the_batch_permutes_the_outputs(
-    device: torch.device, seed: int, coverage: bool, order: list[int]
+    device: torch.device, seed: int, variant: Variant, order: list[int]
 ) -> None:
-    model = tiny_model(SIZE, seed, coverage=coverage).to(device)
+    model = variant.model(SIZE, seed).to(device)
     batch = move(random_batch(seed, SIZE), device)
-    found = teacher_forced(model, select(batch, order))
-    torch.testing.assert_close(found, teacher_forced(model, batch)[order], atol=1e-12, rtol=0)
+    other = select(batch, order)
+    found, expected = teacher_forced(model, other), teacher_forced(model, batch)[order]
+    torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
+    found = step_by_step(model, encode(model, other), other.targets)
+    expected = step_by_step(model, encode(model, batch), batch.targets)[order]
+    torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
 
 
-@pytest.mark.parametrize("copy", [True, False])
-def test_a_batch_of_empty_sources_has_finite_losses_and_gradients(device: torch.device, copy: bool) -> None:
-    model = tiny_model(SIZE, copy=copy, coverage=True).to(device)
+@pytest.mark.parametrize("variant", [v for v in VARIANTS if v.output_weights == "tied"], ids=str)
+def test_a_batch_of_empty_sources_has_finite_losses_and_gradients(device: torch.device, variant: Variant) -> None:
+    model = variant.model(SIZE).to(device)
     batch = move(random_batch(0, SIZE, copies=0), device)
     for width in (0, 3):
         model.zero_grad()
@@ -159,8 +165,12 @@ def test_coverage_loss_is_the_overlap_with_the_attention_before(device: torch.de
     assert model.all_steps(memory, model.embed(batch.targets)).coverage_loss.eq(0).all()
 
 
-def test_attention_of_the_model_is_zero_at_padding_and_sums_to_one(device: torch.device) -> None:
-    model = tiny_model(SIZE, coverage=True).to(device)
+@pytest.mark.parametrize("coverage", [True, False])
+@pytest.mark.parametrize("attention", ATTENTIONS, ids=str)
+def test_attention_of_the_model_is_zero_at_padding_and_sums_to_one(
+    device: torch.device, attention: AttentionConfig, coverage: bool
+) -> None:
+    model = tiny_model(SIZE, attention=attention, coverage=coverage and attention.score == "additive").to(device)
     batch = move(random_batch(2, SIZE), device)
     memory = encode(model, batch)
     attention = model.all_steps(memory, model.embed(batch.targets)).attention
@@ -168,11 +178,12 @@ def test_attention_of_the_model_is_zero_at_padding_and_sums_to_one(device: torch
     torch.testing.assert_close(attention.sum(2), torch.ones_like(attention[:, :, 0]))
 
 
-def test_tied_embeddings_are_one_matrix_and_others_two() -> None:
-    tied, untied = tiny_model(SIZE, tie_embeddings=True), tiny_model(SIZE, tie_embeddings=False)
-    assert tied.output.weight is tied.embedding.weight
-    assert untied.output.weight is not untied.embedding.weight
-    assert sum(p.numel() for p in untied.parameters()) - sum(p.numel() for p in tied.parameters()) == SIZE * 5
+def test_tied_weights_are_one_matrix_projected_ones_made_from_it_and_separate_ones_two() -> None:
+    tied, projected, separate = (tiny_model(SIZE, output_weights=name) for name in ("tied", "projected", "separate"))
+    assert tied.output.weight is tied.embedding.weight and projected.output.weight is projected.embedding.weight
+    assert separate.output.weight is not separate.embedding.weight
+    sizes = [sum(p.numel() for p in model.parameters()) for model in (tied, projected, separate)]
+    assert (sizes[1] - sizes[0], sizes[2] - sizes[0]) == (5 * 5, SIZE * 5)
 
 
 def test_only_a_model_that_copies_has_a_gate_and_copies(device: torch.device) -> None:
@@ -192,6 +203,6 @@ def test_dropout_changes_training_and_not_evaluation() -> None:
 
 
 def test_the_embedding_of_padding_starts_at_zero() -> None:
-    for tie in (True, False):
-        model = PointerGenerator(replace(tiny_model(SIZE).config, tie_embeddings=tie), SIZE)
+    for name in ("tied", "projected", "separate"):
+        model = PointerGenerator(tiny_model(SIZE, output_weights=name).config, SIZE)
         assert model.embedding.weight[PAD].eq(0).all()

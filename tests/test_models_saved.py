@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny import tiny_model
+from tiny import VARIANTS, Variant, tiny_model
 
 from rlseq2seq.data.vocabulary import Vocabulary
 from rlseq2seq.errors import UserError
@@ -15,23 +15,22 @@ from rlseq2seq.models.saved import CONFIG_FILE, WEIGHTS_FILE, load_model, save_m
 CPU = torch.device("cpu")
 
 
-def make_model(vocabulary: Vocabulary, *, tie: bool = True, coverage: bool = False) -> PointerGenerator:
-    return tiny_model(len(vocabulary), dtype=torch.float32, tie_embeddings=tie, coverage=coverage)
+def make_model(vocabulary: Vocabulary, *, coverage: bool = False) -> PointerGenerator:
+    return tiny_model(len(vocabulary), dtype=torch.float32, coverage=coverage)
 
 
-@pytest.mark.parametrize("tie", [True, False])
-@pytest.mark.parametrize("coverage", [True, False])
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
 def test_a_model_comes_back_bit_for_bit(
-    tmp_path: Path, device: torch.device, vocabulary: Vocabulary, tie: bool, coverage: bool
+    tmp_path: Path, device: torch.device, vocabulary: Vocabulary, variant: Variant
 ) -> None:
-    model = make_model(vocabulary, tie=tie, coverage=coverage)
+    model = variant.model(len(vocabulary), dtype=torch.float32)
     save_model(tmp_path / "new" / "folder", model.to(device), vocabulary)
     loaded, loaded_vocabulary = load_model(tmp_path / "new" / "folder", device)
-    assert loaded.config == model.config and loaded.uses_coverage is coverage
+    assert loaded.config == model.config and loaded.uses_coverage is variant.coverage
     mine, theirs = dict(model.named_parameters()), dict(loaded.named_parameters())
     assert mine.keys() == theirs.keys()
     assert all(torch.equal(mine[name], theirs[name]) and theirs[name].device.type == device.type for name in mine)
-    assert (loaded.output.weight is loaded.embedding.weight) == tie
+    assert (loaded.output.weight is loaded.embedding.weight) == (variant.output_weights != "separate")
     text = "return the mean of values"
     assert loaded_vocabulary.config == vocabulary.config
     assert loaded_vocabulary.encode_source(text) == vocabulary.encode_source(text)

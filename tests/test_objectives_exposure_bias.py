@@ -76,7 +76,7 @@ def test_greedy_inputs_are_the_greedy_decoding(device: torch.device) -> None:
 
 
 def test_words_that_were_sampled_are_learned_as_gold_ones_are(device: torch.device) -> None:
-    model, batch, memory = case(device, tie_embeddings=False)
+    model, batch, memory = case(device, output_weights="separate")
     inputs = decoder_inputs(model, memory, batch.targets, 0, exposure("scheduled_sampling"))
     assert inputs is not None
     (slope,) = torch.autograd.grad(inputs[:, 1].sum(), model.embedding.weight)

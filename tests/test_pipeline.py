@@ -16,7 +16,7 @@ STAGES: dict[str, Any] = PIPELINE["stages"]
 EXTENSION = {"csrc", "setup.py"}
 READ = {
     "download": {"corpus"},
-    "tokenization": {"data/raw/train.jsonl", "data/raw/validation.jsonl"},
+    "tokenization": {"corpus", "data/raw/train.jsonl", "data/raw/validation.jsonl"},
     "pretrain": {"data/tokens"},
     "finetune": {"data/tokens", "models/mle"},
     "evaluate": {"data/raw/test.jsonl", "data/raw/train.jsonl", "models/mle", "models/rl"},

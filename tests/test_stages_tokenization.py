@@ -6,6 +6,7 @@ import pytest
 from rlseq2seq.data.pairs import Pair, write_pairs
 from rlseq2seq.data.store import TokenStore
 from rlseq2seq.data.vocabulary import Vocabulary
+from rlseq2seq.data.word_vectors import load_word_vectors
 from rlseq2seq.errors import UserError
 from rlseq2seq.token_ids import UNKNOWN
 from stages import tokenization
@@ -80,4 +81,36 @@ def test_what_cannot_be_made_leaves_the_old_tokens(project: Path) -> None:
     with pytest.raises(UserError, match=r"^tokenization\.vocabulary_size is \d+: .* bpe vocabulary"):
         tokenization.main()
     assert sorted(path.stat().st_mtime_ns for path in (project / "data" / "tokens").iterdir()) == before
+    assert [path.name for path in (project / "data").iterdir() if path.name != "raw"] == ["tokens"]
+
+
+def test_word_vectors_are_kept_and_the_share_that_has_them_told(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Only the validation split has a zebra: it is no piece, so its vector is none of ours.
+    (project / "corpus").mkdir()
+    (project / "corpus" / "vectors.txt").write_text("sum 1 2 3\nzebra 4 5 6\n0 7 8 9\n")
+    configure(project, type="word", word_vectors="corpus/vectors.txt")
+    tokenization.main()
+    pieces, found = Vocabulary.load(project / "data" / "tokens"), load_word_vectors(project / "data" / "tokens")
+    assert found is not None
+    by_word = {
+        pieces.decode([id_]): vector for id_, vector in zip(found.ids.tolist(), found.vectors.tolist(), strict=True)
+    }
+    assert by_word == {"sum": [1, 2, 3], "0": [7, 8, 9]}
+    facts = json.loads((project / "reports" / "tokenization.json").read_text())
+    assert facts["word_vectors"] == {"size": 3, "found": 2, "share": round(2 / len(pieces), 4)}
+    assert f"word vectors of 2 of {len(pieces)} pieces ({2 / len(pieces):.1%})" in capsys.readouterr().out
+    # And they go when they are no longer asked for.
+    configure(project, word_vectors="null")
+    tokenization.main()
+    assert load_word_vectors(project / "data" / "tokens") is None
+    assert "word_vectors" not in json.loads((project / "reports" / "tokenization.json").read_text())
+
+
+def test_missing_word_vectors_leave_the_old_tokens(project: Path) -> None:
+    tokenization.main()
+    configure(project, word_vectors="corpus/vectors.txt")
+    with pytest.raises(UserError, match="there is no such file"):
+        tokenization.main()
     assert [path.name for path in (project / "data").iterdir() if path.name != "raw"] == ["tokens"]

@@ -3,12 +3,13 @@
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from rlseq2seq.config.model import ModelConfig
+from rlseq2seq.config.model import AttentionConfig, ModelConfig
 from rlseq2seq.config.tokenization import TokenizationConfig
 from rlseq2seq.data.batches import Batch, pad_rows
 from rlseq2seq.models.pointer_generator import PointerGenerator
@@ -18,6 +19,33 @@ from rlseq2seq.token_ids import END, PAD, UNKNOWN
 
 _TEXT = "return compute the a sum mean of values rows columns from given array list , . axis along split join"
 WORDS = _TEXT.split()
+
+
+ATTENTIONS = [
+    AttentionConfig(score, temporal, intra_decoder)
+    for score, temporal, intra_decoder in product(("additive", "bilinear"), (False, True), (False, True))
+]
+
+
+class Variant(NamedTuple):
+    """A legal combination of what a model may be."""
+
+    attention: AttentionConfig
+    output_weights: str
+    copy: bool
+    coverage: bool
+
+    def model(self, vocabulary_size: int, seed: int = 0, **changes: Any) -> PointerGenerator:
+        return tiny_model(vocabulary_size, seed, **{**self._asdict(), **changes})
+
+
+VARIANTS = [
+    Variant(attention, output_weights, copy, coverage)
+    for attention, output_weights, copy, coverage in product(
+        ATTENTIONS, ("tied", "projected", "separate"), (True, False), (False, True)
+    )
+    if attention.score == "additive" or not coverage
+]
 
 
 def sentences(count: int = 200) -> list[str]:
@@ -33,6 +61,7 @@ def tokenization_config(**changes: Any) -> TokenizationConfig:
         split_identifiers=True,
         max_source_tokens=20,
         max_target_tokens=8,
+        word_vectors=None,
     )
     return replace(config, **changes)
 
@@ -47,8 +76,9 @@ def tiny_model(
         decoder_size=6,
         attention_size=3,
         dropout=0.0,
-        tie_embeddings=True,
+        output_weights="tied",
         copy=True,
+        attention=ATTENTIONS[0],
     )
     model = PointerGenerator(replace(config, **changes), vocabulary_size).to(dtype).eval()
     generator = torch.Generator().manual_seed(seed)

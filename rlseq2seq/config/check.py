@@ -25,10 +25,24 @@ SECTIONS = {
 
 def check_params(path: Path = PARAMS) -> None:
     """Raises:
-    UserError: the first key that is unknown, missing, ill-typed or out of range, in any section.
+    UserError: the first key that is unknown, missing, ill-typed or out of range, in any section, or that another
+        section rules out.
     """
     for name in read_params(path):
         if name not in SECTIONS:
             raise UserError(f"{name} is not a section of {path}: the sections are {', '.join(SECTIONS)}")
     for name, kind in SECTIONS.items():
         load(kind, name, path)
+    _check_coverage(path)
+
+
+def _check_coverage(path: Path) -> None:
+    if load(ModelConfig, "model", path).attention.score == "additive":
+        return
+    pretrain, finetune = load(PretrainConfig, "pretrain", path), load(FinetuneConfig, "finetune", path)
+    for name, coverage in (("pretrain", pretrain.coverage), ("finetune", finetune.coverage)):
+        if coverage.from_step is not None:
+            raise UserError(
+                f"{name}.coverage.from_step is {coverage.from_step}: must be null where model.attention.score is "
+                "bilinear, as coverage is a term inside additive scores (arXiv:1704.04368 Eq. 11)"
+            )

@@ -1,8 +1,9 @@
 """Parameters of the tokenization stage."""
 
+from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic.dataclasses import dataclass
 
 from rlseq2seq.config.base import STRICT
@@ -10,9 +11,20 @@ from rlseq2seq.config.base import STRICT
 
 @dataclass(frozen=True, config=STRICT)
 class TokenizationConfig:
+    """``word_vectors``: a text file of GloVe or word2vec that the embedding starts from (`data.word_vectors`)."""
+
     type: Literal["unigram", "bpe", "word", "char"]
     vocabulary_size: Annotated[int, Field(ge=8, le=1_000_000)]
     lowercase: bool
     split_identifiers: bool
     max_source_tokens: Annotated[int, Field(ge=1)]
     max_target_tokens: Annotated[int, Field(ge=2)]
+    word_vectors: str | None
+
+    @field_validator("word_vectors")
+    @classmethod
+    def _tracked_by_the_pipeline(cls, path: str | None) -> str | None:
+        parts = () if path is None else PurePosixPath(path).parts
+        if path is not None and (parts[:1] != ("corpus",) or len(parts) < 2 or ".." in parts):
+            raise ValueError("must be a file in corpus/, where the pipeline sees it change: move or link it there")
+        return path

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from rlseq2seq.ops.contracts import Mixture
 
-# Named tuples of tensors whose first dimension is the row: what a model remembers of a source, and of a hypothesis.
+# Named tuples of tensors: what a model remembers of the sources, and of hypotheses. The first tensor of a memory has a
+# row for each source; every tensor of a state has one for each hypothesis.
 Memory = TypeVar("Memory", bound=tuple[Tensor, ...])
 State = TypeVar("State", bound=tuple[Tensor, ...])
 Rows = TypeVar("Rows", bound=tuple[Tensor, ...])
@@ -62,7 +63,7 @@ class Seq2Seq(Protocol[Memory, State]):
 
 
 def select_rows(rows: Rows, index: Tensor) -> Rows:
-    """The rows ``index`` [N] of a memory or state."""
+    """The rows ``index`` [N] of a state, or of a memory whose every tensor has rows."""
     return type(rows)._make(tensor.index_select(0, index) for tensor in rows)  # type: ignore[attr-defined,no-any-return]
 
 

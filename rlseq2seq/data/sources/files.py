@@ -1,8 +1,6 @@
 """A user's own pairs: JSON lines, TSV or two parallel text files, plain or gzip, read as they are asked for."""
 
-import gzip
 import json
-import zlib
 from collections.abc import Callable, Iterator
 from itertools import zip_longest
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 from rlseq2seq.config.data import FilesConfig
+from rlseq2seq.data.byte_lines import byte_lines
 from rlseq2seq.data.pairs import SPLITS, Corpus, Pair
 from rlseq2seq.errors import UserError
 
@@ -104,21 +103,13 @@ def _parallel_rows(source_path: Path, target_path: Path) -> Rows:
 
 def _lines(path: Path) -> Lines:
     """Number and text of each line but the blank ones at the end."""
-    opener: Callable[[Path, str], Any] = gzip.open if path.suffix == ".gz" else open
-    number = 0
     blank: list[tuple[int, str]] = []
-    try:
-        with opener(path, "rb") as file:
-            for number, line in enumerate(file, start=1):
-                text = _decode(line, number, path)
-                blank.append((number, text))
-                if text.strip():
-                    yield from blank
-                    blank.clear()
-    except (EOFError, zlib.error, gzip.BadGzipFile):
-        raise UserError(f"{path} is no whole gzip file (after line {number}): make or copy it again") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}): see to its permissions and its disk") from None
+    for number, line in byte_lines(path):
+        text = _decode(line, number, path)
+        blank.append((number, text))
+        if text.strip():
+            yield from blank
+            blank.clear()
 
 
 def _decode(line: bytes, number: int, path: Path) -> str:
