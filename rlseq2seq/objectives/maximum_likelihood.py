@@ -27,11 +27,13 @@ class Scored(NamedTuple):
         """Log-probabilities [M], computed anew when asked for, with gradients."""
         return ops.pointer_loss(self.mixture, self.tokens)
 
-    def weighted(self, weights: Tensor) -> WeightedLoss:
-        """The sum of the log-probabilities, each weighed by its sequence's entry of ``weights`` [N]: what training
-        minimises, in less time than by way of `log_probs`."""
+    def weighted(self, weights: Tensor, entropy_weights: Tensor | None = None) -> WeightedLoss:
+        """The sum of the log-probabilities and, where asked for, of the entropies of the distributions that they are
+        in, each weighed by its sequence's entry of ``weights`` and ``entropy_weights`` [N]: what training minimises,
+        in less time than by way of `log_probs`."""
         dtype = torch.promote_types(self.mixture.features.dtype, torch.float32)
-        return ops.weighted_pointer_loss(self.mixture, self.tokens, weights[self.row].to(dtype))
+        spread = None if entropy_weights is None else entropy_weights[self.row].to(dtype)
+        return ops.weighted_pointer_loss(self.mixture, self.tokens, weights[self.row].to(dtype), spread)
 
 
 def score_tokens(model: Seq2Seq[Memory, State], memory: Memory, sequences: Tensor, lengths: Tensor) -> Scored:

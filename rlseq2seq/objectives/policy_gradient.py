@@ -60,10 +60,10 @@ def policy_gradient(
         facts["greedy_reward"] = greedy_rewards.mean()
         advantages = self_critical_advantages(rewards, greedy_rewards)
     scored = score_tokens(model, memory, rollouts.tokens, rollouts.lengths)
-    rl, log_probs = scored.weighted(-advantages.flatten() / len(scored.row))
-    facts |= {"entropy": -log_probs.mean(), "sample_tokens": rollouts.lengths.double().mean()}
+    rl = scored.weighted(-advantages.flatten() / len(scored.row))
+    facts |= {"entropy": -rl.log_probs.mean(), "sample_tokens": rollouts.lengths.double().mean()}
     if config.eta == 1:
-        return Loss(rl, facts, len(scored.row))
+        return Loss(rl.total, facts, len(scored.row))
     mle = maximum_likelihood(model, memory, batch, config.coverage.weight)
-    total = config.eta * rl + (1 - config.eta) * mle.total
+    total = config.eta * rl.total + (1 - config.eta) * mle.total
     return Loss(total, facts | mle.facts, len(scored.row) + mle.tokens)
