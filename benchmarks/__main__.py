@@ -1,4 +1,4 @@
-"""Every benchmark with a bar, in turn: make bench, or python -m benchmarks operators | decoder"""
+"""Every benchmark with a bar, in turn, or those named: make bench, or python -m benchmarks copy_attention decoder"""
 
 import sys
 from importlib import import_module
@@ -7,16 +7,19 @@ from benchmarks import results
 from benchmarks.timing import DEVICE, print_rows
 
 # Imported when asked for: each needs its own peers. Those of rouge_l are for the CPU.
-OPERATORS = ["copy_attention", "pointer_loss", "search_steps"]
-GROUPS = {"operators": (["rouge_l"] if DEVICE.type == "cpu" else []) + OPERATORS, "decoder": ["decoder"]}
+ON_CPU = ["rouge_l", "copy_attention", "pointer_loss", "search_steps", "decoder"]
+ON_GPU = [
+    *("copy_attention", "pointer_loss", "lstm_cell", "search_steps"),
+    *("rewards_on_device", "bandwidth", "decoder", "training_step"),
+]
+NAMES = ON_CPU if DEVICE.type == "cpu" else ON_GPU
 
 
 def main() -> None:
-    for group in sys.argv[1:] or GROUPS:
-        for name in GROUPS[group]:
-            rows = import_module(f"benchmarks.{name}").rows()
-            print_rows(rows)
-            print(f"written to {results.write(rows)}\n", flush=True)
+    for name in sys.argv[1:] or NAMES:
+        rows = import_module(f"benchmarks.{name}").rows()
+        print_rows(rows)
+        print(f"written to {results.write(rows)}\n", flush=True)
 
 
 if __name__ == "__main__":

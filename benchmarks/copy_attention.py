@@ -6,11 +6,12 @@ mask.
 
 from collections.abc import Callable
 from functools import partial
+from itertools import product
 
 import torch
 from torch import Tensor
 
-from benchmarks.timing import DEVICE, Row, medians, print_rows, ratios
+from benchmarks.timing import COMPILED, DEVICE, DTYPES, Row, medians, named, print_rows, ratios
 from rlseq2seq.ops import Attended, copy_attention, reference
 
 REPETITIONS = 15
@@ -25,11 +26,13 @@ BARS: dict[str, tuple[float, float | None]] = (
 Operator = Callable[..., Attended]
 
 
-def arguments(size: int) -> list[Tensor]:
+def arguments(size: int, dtype: torch.dtype = torch.float32) -> list[Tensor]:
     """Query, keys, values, mask and score weight, none of it padding."""
     generator = torch.Generator().manual_seed(0)
     shapes = [(SOURCES, size), (SOURCES, POSITIONS, size), (SOURCES, POSITIONS, size), (size,)]
-    query, keys, values, weight = (torch.randn(s, generator=generator).to(DEVICE).requires_grad_() for s in shapes)
+    query, keys, values, weight = (
+        torch.randn(s, generator=generator).to(DEVICE, dtype).requires_grad_() for s in shapes
+    )
     mask = torch.ones(SOURCES, POSITIONS, dtype=torch.bool, device=DEVICE)
     return [query, keys, values, mask, weight]
 
@@ -49,18 +52,19 @@ def forward_and_backward(operator: Operator, inputs: list[Tensor]) -> None:
 
 
 def rows() -> list[Row]:
-    compiled = torch.compile(reference.copy_attention)
     table = []
-    for size in SIZES:
-        inputs = arguments(size)
+    for size, dtype in product(SIZES, DTYPES):
+        torch.compiler.reset()  # lest what was compiled for one size be stretched to another
+        compiled = torch.compile(reference.copy_attention, dynamic=False)
+        inputs = arguments(size, dtype)
         for name, work in (("forward", forward), ("forward + backward", forward_and_backward)):
             contenders = {
                 "ours": partial(work, copy_attention, inputs),
                 "eager PyTorch": partial(work, reference.copy_attention, inputs),
-                "torch.compile": partial(work, compiled, inputs),
+                COMPILED: partial(work, compiled, inputs),
             }
-            title = f"copy_attention, {name}, {SOURCES} sources of {POSITIONS}, size {size}"
-            bars = dict(zip(("eager PyTorch", "torch.compile"), BARS[name], strict=True))
+            title = named(f"copy_attention, {name}, {SOURCES} sources of {POSITIONS}, size {size}", dtype)
+            bars = dict(zip(("eager PyTorch", COMPILED), BARS[name], strict=True))
             table += ratios(title, medians(title, contenders, REPETITIONS), bars)
     return table
 

@@ -84,18 +84,18 @@ def referenced(work: Callable[[], object]) -> Callable[[], object]:
     return run
 
 
-def make_model() -> PointerGenerator:
+def make_model(vocabulary: int = VOCABULARY) -> PointerGenerator:
     torch.manual_seed(0)
-    model = PointerGenerator(CONFIG, VOCABULARY)
+    model = PointerGenerator(CONFIG, vocabulary)
     with torch.no_grad():
         model.output.bias[END] = -1e4  # so that every hypothesis takes all steps
     return model.to(DEVICE).eval()
 
 
-def make_batch(count: int, target: int = STEPS) -> Batch:
+def make_batch(count: int, source: int = SOURCE, target: int = STEPS, vocabulary: int = VOCABULARY) -> Batch:
     draw = torch.Generator().manual_seed(1)
-    sources, targets = (torch.randint(4, VOCABULARY, (count, n), generator=draw) for n in (SOURCE, target))
-    lengths = [torch.full((count,), n) for n in (SOURCE, target)]
+    sources, targets = (torch.randint(4, vocabulary, (count, n), generator=draw) for n in (source, target))
+    lengths = [torch.full((count,), n) for n in (source, target)]
     on_device = [x.to(DEVICE) for x in (sources, lengths[0], targets, lengths[1])]
     return Batch(*on_device, tuple(range(count)), ([],) * count, ("",) * count)
 

@@ -2,7 +2,11 @@
 
 For a machine with torch, nvcc, ninja and no network. Python packages that it lacks may lie as wheels in build/wheels
 (`make gpu-wheels`). Each part writes its result as it ends, into benchmarks/results/<device>.check.json; run again, it
-goes on after the last part that passed. Rows of benchmarks go to benchmarks/results/<device>.json.
+does those that have not passed. Rows of benchmarks go to benchmarks/results/<device>.json.
+
+    python -m benchmarks.gpu_check tests-of-operators bandwidth
+
+does these two, though they have passed, once the extension is built.
 """
 
 import json
@@ -12,15 +16,16 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import torch
 
+from benchmarks.__main__ import ON_GPU
 from benchmarks.results import RESULTS, device_name, file_name
 
 ROOT = Path(__file__).parents[1]
 WHEELS, SITE = ROOT / "build" / "wheels", ROOT / "build" / "site"
-TESTS = ["ops", "models", "decoding", "objectives", "rewards"]
 SECONDS = 480
 
 
@@ -53,8 +58,8 @@ def build() -> str:
     return run(sys.executable, "-c", "from rlseq2seq.ops import extension; print(extension.load().build_facts())")
 
 
-def tests() -> str:
-    files = [str(path) for layer in TESTS for path in sorted((ROOT / "tests").glob(f"test_{layer}_*.py"))]
+def tests(*layers: str) -> str:
+    files = [str(path) for layer in layers for path in sorted((ROOT / "tests").glob(f"test_{layer}_*.py"))]
     return program("pytest", "-q", "-k", "not cpu", *files)
 
 
@@ -70,11 +75,11 @@ def program(*arguments: str) -> str:
 
 PARTS: dict[str, Callable[[], str]] = {
     "build": build,
-    "tests": tests,
+    "tests-of-operators": lambda: tests("ops"),
+    "tests-of-layers": lambda: tests("models", "decoding", "objectives", "rewards"),
     "memcheck": lambda: sanitizer("memcheck"),
     "racecheck": lambda: sanitizer("racecheck"),
-    "operators": lambda: program("benchmarks", "operators"),
-    "decoder": lambda: program("benchmarks", "decoder"),
+    **{name: partial(program, "benchmarks", name) for name in ON_GPU},
     "training": lambda: program("benchmarks.train_minute"),
 }
 
@@ -82,11 +87,15 @@ PARTS: dict[str, Callable[[], str]] = {
 def main() -> None:
     if not torch.cuda.is_available():
         sys.exit("gpu-check needs a CUDA device, and torch sees none.")
+    asked = sys.argv[1:]
+    if unknown := set(asked) - PARTS.keys():
+        sys.exit(f"gpu-check has the parts {', '.join(PARTS)}, not {', '.join(sorted(unknown))}.")
     record = RESULTS / file_name(".check.json")
     done = json.loads(record.read_text()) if record.exists() else {"device": device_name(), "parts": {}}
     for name, part in PARTS.items():
+        wanted = name in asked if asked else not done["parts"].get(name, {}).get("passed")
         # What was built is not in the repository: a fresh machine builds anew.
-        if done["parts"].get(name, {}).get("passed") and name != "build":
+        if not wanted and name != "build":
             continue
         start = time.monotonic()
         try:

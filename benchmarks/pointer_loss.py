@@ -15,13 +15,18 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from benchmarks.timing import DEVICE, Row, medians, print_rows, ratios
+from benchmarks.timing import COMPILED, DEVICE, DTYPES, Row, medians, named, print_rows, ratios
 from rlseq2seq.ops import Mixture, pointer_loss, reference, weighted_pointer_loss
 
 ROWS, SOURCE, FEATURES, COPIES = 1280, 200, 256, 20
-# On a GPU, in float32.
-TIMES = {8_000: 1.7, 50_000: 1.6} if DEVICE.type == "cpu" else {8_000: 1.2, 50_000: 1.2}
-MEMORIES = {8_000: 6.0, 50_000: 12.0}
+VOCABULARIES = (8_000, 50_000)
+# Of 256 MiB of logits, which a GPU has in hand at a time, less is to be saved than of 12: no bar.
+if DEVICE.type == "cuda":
+    TIMES = {(v, dtype): 1.2 if dtype == torch.float32 else 2.0 for v in VOCABULARIES for dtype in DTYPES}
+    MEMORIES: dict[int, float | None] = dict.fromkeys(VOCABULARIES)
+else:
+    TIMES = {(8_000, torch.float32): 1.7, (50_000, torch.float32): 1.6}
+    MEMORIES = {8_000: 6.0, 50_000: 12.0}
 Loss = Callable[[Mixture, Tensor, Tensor], Tensor]
 
 
@@ -36,6 +41,7 @@ def extended_distribution(mixture: Mixture, targets: Tensor, weights: Tensor) ->
 
 CONTENDERS: dict[str, Loss] = {
     "weighted_pointer_loss": lambda *inputs: weighted_pointer_loss(*inputs).total,
+    "weighted_pointer_loss with entropy": lambda *inputs: weighted_pointer_loss(*inputs, inputs[2]).total,
     "pointer_loss": lambda mixture, targets, weights: (weights * pointer_loss(mixture, targets)).sum(),
     "extended distribution, eager": extended_distribution,
     "reference, eager": lambda *inputs: reference.weighted_pointer_loss(*inputs).total,
@@ -43,7 +49,7 @@ CONTENDERS: dict[str, Loss] = {
 OURS, PEER = "weighted_pointer_loss", "extended distribution, eager"
 
 
-def inputs(vocabulary: int) -> tuple[Mixture, Tensor, Tensor]:
+def inputs(vocabulary: int, dtype: torch.dtype = torch.float32) -> tuple[Mixture, Tensor, Tensor]:
     """A third of the targets are copies, some of them of tokens that the vocabulary lacks."""
     torch.manual_seed(0)
     torch.set_default_device(DEVICE)
@@ -57,8 +63,7 @@ def inputs(vocabulary: int) -> tuple[Mixture, Tensor, Tensor]:
         torch.randn(ROWS, SOURCE).softmax(-1),
         source_ids,
     )
-    for leaf in mixture[:5]:
-        leaf.requires_grad_()  # type: ignore[union-attr]
+    mixture = Mixture(*(x.to(dtype).requires_grad_() for x in mixture[:5]), source_ids)  # type: ignore[union-attr]
     weights = torch.full((ROWS,), -1 / ROWS)
     torch.set_default_device(None)
     return mixture, targets, weights
@@ -82,8 +87,10 @@ def peak() -> int:
 def peak_growth(name: str, vocabulary: int) -> int:
     """Bytes by which this process's peak grows over one step; to be run in a fresh process."""
     arguments = inputs(vocabulary)
-    if DEVICE.type == "cpu":
-        Path("/proc/self/clear_refs").write_text("5")  # the peak is from here on
+    if DEVICE.type == "cpu":  # the peak is from here on
+        Path("/proc/self/clear_refs").write_text("5")
+    else:
+        torch.cuda.reset_peak_memory_stats()
     before = peak()
     step(CONTENDERS[name], arguments)
     return peak() - before
@@ -94,21 +101,41 @@ def measured_growth(name: str, vocabulary: int) -> float:
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def rows() -> list[Row]:
+def times_of(vocabulary: int, dtype: torch.dtype) -> list[Row]:
+    arguments = inputs(vocabulary, dtype)
+    losses = dict(CONTENDERS)
+    if DEVICE.type == "cuda":
+        torch.compiler.reset()
+        losses[COMPILED] = torch.compile(extended_distribution, dynamic=False)
+    size = named(sizes(vocabulary), dtype)
+    times = medians(size, {name: partial(step, loss, arguments) for name, loss in losses.items()})
     table = []
-    for vocabulary in TIMES:
-        size = f"1280 rows, S 200, F 256, V {vocabulary}"
-        arguments = inputs(vocabulary)
-        times = medians(size, {name: partial(step, loss, arguments) for name, loss in CONTENDERS.items()})
-        memories = {name: measured_growth(name, vocabulary) for name in CONTENDERS}
-        for name in (OURS, "pointer_loss"):
-            # Both forms of the operator promise the memory; the one with gradients made forward promises the time.
-            bar = TIMES[vocabulary] if name == OURS else None
-            work = f"{name}, forward + backward, {size}"
-            table += ratios(work, {name: times[name], PEER: times[PEER]}, {PEER: bar})
-            growths = {name: memories[name], PEER: memories[PEER]}
-            table += ratios(f"{work}: peak memory", growths, {PEER: MEMORIES[vocabulary]})
+    for name in (OURS, f"{OURS} with entropy", "pointer_loss"):
+        # The form with gradients made forward promises the time.
+        bars: dict[str, float | None] = {PEER: TIMES[vocabulary, dtype] if name == OURS else None}
+        bars |= {COMPILED: None} if name == OURS and COMPILED in times else {}
+        peers = {name: times[name]} | {peer: times[peer] for peer in bars}
+        table += ratios(f"{name}, forward + backward, {size}", peers, bars)
     return table
+
+
+def memories_of(vocabulary: int) -> list[Row]:
+    memories = {name: measured_growth(name, vocabulary) for name in (OURS, "pointer_loss", PEER)}
+    table = []
+    for name in (OURS, "pointer_loss"):
+        growths = {name: memories[name], PEER: memories[PEER]}
+        work = f"{name}, forward + backward, {sizes(vocabulary)}: peak memory"
+        table += ratios(work, growths, {PEER: MEMORIES[vocabulary]})
+    return table
+
+
+def sizes(vocabulary: int) -> str:
+    return f"{ROWS} rows, S {SOURCE}, F {FEATURES}, V {vocabulary}"
+
+
+def rows() -> list[Row]:
+    times = [row for vocabulary, dtype in TIMES for row in times_of(vocabulary, dtype)]
+    return times + [row for vocabulary in MEMORIES for row in memories_of(vocabulary)]
 
 
 if __name__ == "__main__":

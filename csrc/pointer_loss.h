@@ -43,7 +43,9 @@ struct PointerInputs {
 template <class Scalar, class Real>
 struct PointerOutputs {
   Real* log_probs;           // [N]
+  Real* entropy;             // [N]
   const Real* grad;          // [N], that of log_probs
+  const Real* entropy_grad;  // [N], that of the entropy, given where both are asked for
   Scalar* grad_gate_logits;  // [N]
   Scalar* grad_attention;    // [N, S]
 };

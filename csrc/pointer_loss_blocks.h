@@ -28,8 +28,14 @@ struct PointerTensors {
 // Which gradients are asked for, in the order of PointerTensors. One that is not asked for has no elements.
 using PointerNeeds = std::array<bool, 5>;
 
-// log_probs, then the gradients of features, weight, bias, gate_logits and attention.
-using PointerResult = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
+// log_probs, entropy, then the gradients of features, weight, bias, gate_logits and attention.
+using PointerResult = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
+
+// What the log-probabilities and the entropies weigh in what gradients are of. Undefined: log-probabilities alone, no
+// entropy.
+struct PointerWeights {
+  at::Tensor log_probs, entropy;
+};
 
 // Log-probabilities and the gradients that enter are single for bfloat16, in which log p(y) has two digits.
 inline at::ScalarType pointer_real(at::ScalarType type) { return type == at::kBFloat16 ? at::kFloat : type; }
@@ -74,13 +80,15 @@ PointerInputs<Scalar> addresses(const PointerTensors& t) {
 }
 
 template <class Scalar, class Real>
-PointerOutputs<Scalar, Real> addresses(PointerResult& result, const at::Tensor& grad) {
+PointerOutputs<Scalar, Real> addresses(PointerResult& result, const PointerWeights& weights) {
   const auto asked = [](at::Tensor& x) { return x.numel() == 0 ? nullptr : x.mutable_data_ptr<Scalar>(); };
-  return {std::get<0>(result).mutable_data_ptr<Real>(), grad.defined() ? grad.const_data_ptr<Real>() : nullptr,
-          asked(std::get<4>(result)), asked(std::get<5>(result))};
+  const auto given = [](const at::Tensor& x) { return x.defined() ? x.const_data_ptr<Real>() : nullptr; };
+  return {std::get<0>(result).mutable_data_ptr<Real>(),
+          weights.entropy.defined() ? std::get<1>(result).mutable_data_ptr<Real>() : nullptr,
+          given(weights.log_probs), given(weights.entropy), asked(std::get<5>(result)), asked(std::get<6>(result))};
 }
 
-inline PointerResult empty_pointer_result(const PointerTensors& t, const PointerNeeds& needs) {
+inline PointerResult empty_pointer_result(const PointerTensors& t, bool entropy, const PointerNeeds& needs) {
   const auto like = [&](const at::Tensor& x, bool needed) {
     return needed ? at::empty(x.sizes(), x.options()) : at::empty({0}, t.features.options());
   };
@@ -90,6 +98,7 @@ inline PointerResult empty_pointer_result(const PointerTensors& t, const Pointer
     return at::empty(needed ? x.sizes() : at::IntArrayRef{0}, x.options().dtype(real));
   };
   return {at::empty({t.features.size(0)}, t.features.options().dtype(real)),
+          at::empty({entropy ? t.features.size(0) : 0}, t.features.options().dtype(real)),
           like(t.features, needs[0]),
           sums(t.weight, needs[1]),
           sums(t.bias, needs[2]),
@@ -132,7 +141,7 @@ inline void add_product(at::Tensor& sums, const at::Tensor& a, const at::Tensor&
 template <class Rows>
 void walk_pointer_blocks(const PointerTensors& t, const PointerShape& shape, const PointerBlocks& sizes,
                          const PointerNeeds& needs, PointerResult& result, const Rows& rows) {
-  auto& [log_probs, grad_features, grad_weight, grad_bias, grad_gate_logits, grad_attention] = result;
+  auto& [log_probs, entropy, grad_features, grad_weight, grad_bias, grad_gate_logits, grad_attention] = result;
   const at::Tensor scratch = pointer_scratch(t, shape, sizes), transposed = t.weight.t();
   const int64_t feature_bytes = t.features.size(1) * static_cast<int64_t>(t.features.element_size());
   const int64_t tile = std::max<int64_t>(sizes.weight_bytes / std::max<int64_t>(feature_bytes, 64), 64);
@@ -164,16 +173,23 @@ void walk_pointer_blocks(const PointerTensors& t, const PointerShape& shape, con
   grad_bias = grad_bias.to(t.bias.scalar_type());
 }
 
-// The operators for a kind of device, of which Device::run has the kernels: run(tensors, shape, weights of the
-// log-probabilities in what the gradients are of or an undefined tensor, needs, result).
+// The operators for a kind of device, of which Device::run has the kernels: run(tensors, shape, weights, needs,
+// result).
 template <class Device>
-PointerResult run_pointer_loss(const PointerTensors& given, const at::Tensor& weights, const PointerNeeds& needs) {
+PointerResult run_pointer_loss(const PointerTensors& given, const PointerWeights& weights, const PointerNeeds& needs) {
+  const char* op = "pointer_loss";
   const PointerShape shape = check_pointer_loss(given);
   const at::ScalarType real = pointer_real(given.features.scalar_type());
-  if (weights.defined()) check_tensor("pointer_loss", "weights", weights, real, {shape.rows}, given.features.device());
+  const auto check = [&](const char* name, const at::Tensor& x) {
+    if (x.defined()) check_tensor(op, name, x, real, {shape.rows}, given.features.device());
+    return x.defined() ? x.contiguous() : x;
+  };
+  PointerWeights checked{check("weights", weights.log_probs), check("entropy_weights", weights.entropy)};
+  // Where no gradient is asked for, there is none to weigh.
+  if (std::find(needs.begin(), needs.end(), true) == needs.end()) checked.log_probs.reset();
   const PointerTensors tensors = readable(given);
-  PointerResult result = empty_pointer_result(tensors, needs);
-  Device::run(tensors, shape, weights.defined() ? weights.contiguous() : weights, needs, result);
+  PointerResult result = empty_pointer_result(tensors, checked.entropy.defined(), needs);
+  Device::run(tensors, shape, checked, needs, result);
   return result;
 }
 
@@ -186,12 +202,13 @@ at::Tensor pointer_loss(const at::Tensor& features, const at::Tensor& weight, co
 }
 
 template <class Device>
-PointerResult pointer_loss_backward(const at::Tensor& weights, const at::Tensor& features, const at::Tensor& weight,
-                                    const at::Tensor& bias, const std::optional<at::Tensor>& gate_logits,
-                                    const at::Tensor& attention, const at::Tensor& source_ids,
-                                    const at::Tensor& targets, PointerNeeds needs) {
+PointerResult pointer_loss_backward(const at::Tensor& weights, const std::optional<at::Tensor>& entropy_weights,
+                                    const at::Tensor& features, const at::Tensor& weight, const at::Tensor& bias,
+                                    const std::optional<at::Tensor>& gate_logits, const at::Tensor& attention,
+                                    const at::Tensor& source_ids, const at::Tensor& targets, PointerNeeds needs) {
   return run_pointer_loss<Device>(
-      {features, weight, bias, gate_logits.value_or(at::Tensor()), attention, source_ids, targets}, weights, needs);
+      {features, weight, bias, gate_logits.value_or(at::Tensor()), attention, source_ids, targets},
+      {weights, entropy_weights.value_or(at::Tensor())}, needs);
 }
 
 }  // namespace rlseq2seq

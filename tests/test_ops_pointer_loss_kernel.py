@@ -134,13 +134,14 @@ def test_never_holds_the_logits_of_all_rows() -> None:
     mixture, targets, weights = case(3, 7000, vocabulary=5003, time=1, features=1)
     mixture, weights = cast(mixture, torch.float32, torch.device("cpu")), weights.float()
     leaves = [x.requires_grad_() for x in mixture[:5]]
-    for way in (pointer_loss, weighted_pointer_loss):
+    ways: list[Callable[[], Tensor]] = [
+        lambda: torch.dot(weights, pointer_loss(mixture, targets)),
+        lambda: weighted_pointer_loss(mixture, targets, weights).total,
+        lambda: weighted_pointer_loss(mixture, targets, weights, weights).total,
+    ]
+    for way in ways:
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
-            if way is pointer_loss:
-                total = (pointer_loss(mixture, targets) * weights).sum()
-            else:
-                total = weighted_pointer_loss(mixture, targets, weights).total
-            torch.autograd.grad(total, leaves)
+            torch.autograd.grad(way(), leaves)
         held = peak = 0
         for event in profiled.profiler.kineto_results.events():
             if event.name() == "[memory]":
@@ -306,7 +307,9 @@ def test_opcheck(device: torch.device, copy: bool) -> None:
     mixture, targets, weights = case(14, 2, 3, copy=copy)
     mixture, targets, weights = on(mixture, device), targets.to(device), weights.to(device)
     needs = [True, False, True, True, True]
-    torch.library.opcheck(torch.ops.rlseq2seq.pointer_loss_backward.default, (weights, *mixture, targets, needs))
+    for entropy_weights in (None, weights + 1):
+        arguments = weights, entropy_weights, *mixture, targets, needs
+        torch.library.opcheck(torch.ops.rlseq2seq.pointer_loss_backward.default, arguments)
     leaves = [x if x is None else x.requires_grad_() for x in mixture[:4]]
     mixture = Mixture(*leaves, mixture.attention.requires_grad_(copy), mixture.source_ids)
     torch.library.opcheck(torch.ops.rlseq2seq.pointer_loss.default, (*mixture, targets))

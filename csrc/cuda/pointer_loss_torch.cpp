@@ -24,32 +24,36 @@ PointerInputs<Scalar> renamed(const PointerInputs<Held>& x) {
 template <class Scalar, class Held, class Real>
 PointerOutputs<Scalar, Real> renamed(const PointerOutputs<Held, Real>& x) {
   const auto as = [](Held* p) { return reinterpret_cast<Scalar*>(p); };
-  return {x.log_probs, x.grad, as(x.grad_gate_logits), as(x.grad_attention)};
+  return {x.log_probs, x.entropy, x.grad, x.entropy_grad, as(x.grad_gate_logits), as(x.grad_attention)};
 }
 
 template <class Scalar, class Held, class Real>
-void walk(const PointerTensors& tensors, const PointerShape& shape, const at::Tensor& grad, const PointerNeeds& needs,
-          PointerResult& result) {
+void walk(const PointerTensors& tensors, const PointerShape& shape, const PointerWeights& weights,
+          const PointerNeeds& needs, PointerResult& result) {
   const auto inputs = renamed<Scalar>(addresses<Held>(tensors));
-  const auto outputs = renamed<Scalar>(addresses<Held, Real>(result, grad));
+  const auto outputs = renamed<Scalar>(addresses<Held, Real>(result, weights));
+  const bool scratched = outputs.entropy != nullptr && outputs.grad != nullptr;
   walk_pointer_blocks(tensors, shape, kBlocks, needs, result, [&](const at::Tensor& logits, int64_t first) {
+    const int64_t count = logits.size(0);
+    const at::Tensor scratch = at::empty({scratched ? count : 0, 2, shape.time}, std::get<0>(result).options());
     auto* const block = reinterpret_cast<Scalar*>(logits.mutable_data_ptr<Held>());
-    C10_CUDA_CHECK((launch_pointer_rows<Scalar, Real>(shape, inputs, outputs, block, logits.stride(0), first,
-                                                      logits.size(0), c10::cuda::getCurrentCUDAStream())));
+    C10_CUDA_CHECK((launch_pointer_rows<Scalar, Real>(shape, inputs, outputs, block, logits.stride(0), first, count,
+                                                      scratched ? scratch.mutable_data_ptr<Real>() : nullptr,
+                                                      c10::cuda::getCurrentCUDAStream())));
   });
 }
 
 struct Cuda {
-  static void run(const PointerTensors& given, const PointerShape& shape, const at::Tensor& grad,
+  static void run(const PointerTensors& given, const PointerShape& shape, const PointerWeights& weights,
                   const PointerNeeds& needs, PointerResult& result) {
     const c10::cuda::CUDAGuard guard(given.features.device());
     PointerTensors tensors = given;
     // The kernel reads 16 bytes at a time; a part of another tensor may start anywhere.
     if (reinterpret_cast<uintptr_t>(tensors.bias.const_data_ptr()) % 16 != 0) tensors.bias = tensors.bias.clone();
     switch (tensors.features.scalar_type()) {
-      case at::kFloat: return walk<float, float, float>(tensors, shape, grad, needs, result);
-      case at::kDouble: return walk<double, double, double>(tensors, shape, grad, needs, result);
-      default: return walk<__nv_bfloat16, at::BFloat16, float>(tensors, shape, grad, needs, result);
+      case at::kFloat: return walk<float, float, float>(tensors, shape, weights, needs, result);
+      case at::kDouble: return walk<double, double, double>(tensors, shape, weights, needs, result);
+      default: return walk<__nv_bfloat16, at::BFloat16, float>(tensors, shape, weights, needs, result);
     }
   }
 };

@@ -59,6 +59,7 @@ class PolicyGradient:
       (Ziegler et al. 2019, arXiv:1909.08593, Eq. 2); its weight adapts to a target if there is one (section 2.2).
     - ``average`` divides by the number of sampled tokens, or by that of samples, which leaves the gradient exactly that
       of the expected return.
+    - ``entropy`` rewards the entropy of each token's distribution (Williams and Peng 1991).
 
     The model must be free of dropout: then the log-probabilities are those of the distribution that was sampled. The
     encoder runs once a source however many samples there are.
@@ -91,9 +92,9 @@ class PolicyGradient:
             returns = returns - self._state.kl_weight * penalty
             remembered["kl_weight"] = self._next_kl_weight(facts["kl"])
         compared = self._compare(returns, memory, batch, scored)
-        weights = -compared.advantages / self._divisor(scored, written)
-        rl, log_probs = scored.weighted(weights)
-        facts |= {"entropy": -log_probs.mean(), **compared.facts}
+        divisor = self._divisor(scored, written)
+        rl, log_probs, entropy = scored.weighted(-compared.advantages / divisor, -self._config.entropy / divisor)
+        facts |= {"entropy": (-log_probs if entropy is None else entropy).mean(), **compared.facts}
         if self._config.method == "grpo":
             facts["clipped"] = torch.zeros(())
         self._first_epoch = _FirstEpoch(written, compared.advantages, log_probs, facts)

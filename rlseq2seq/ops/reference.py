@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from rlseq2seq.ops.contracts import Attended, Mixture, WeightedLoss
-from rlseq2seq.ops.mixture import log_copied, source_ids
+from rlseq2seq.ops.mixture import log_copied, mixture_log_probs, source_ids
 from rlseq2seq.token_ids import UNKNOWN
 
 
@@ -59,10 +59,23 @@ def pointer_loss(mixture: Mixture, targets: Tensor) -> Tensor:
     return torch.logaddexp(generated, copied)
 
 
-def weighted_pointer_loss(mixture: Mixture, targets: Tensor, weights: Tensor) -> WeightedLoss:
-    """The sum of ``weights`` [N] * log-probabilities of ``targets`` [N]."""
+def entropy(mixture: Mixture) -> Tensor:
+    """-sum of p log p [N] over the extended vocabulary, from the dense mixture."""
+    size = max([len(mixture.weight), *(mixture.source_ids.flatten() + 1).tolist()])
+    log_probs = mixture_log_probs(mixture, size)
+    return -(log_probs.exp() * log_probs.masked_fill(log_probs.isneginf(), 0)).sum(-1)
+
+
+def weighted_pointer_loss(
+    mixture: Mixture, targets: Tensor, weights: Tensor, entropy_weights: Tensor | None = None
+) -> WeightedLoss:
+    """The sum of ``weights`` [N] * log-probabilities of ``targets`` [N] and ``entropy_weights`` [N] * entropies."""
     log_probs = pointer_loss(mixture, targets)
-    return WeightedLoss((weights * log_probs).sum(), log_probs.detach())
+    total = (weights * log_probs).sum()
+    if entropy_weights is None:
+        return WeightedLoss(total, log_probs.detach(), None)
+    entropies = entropy(mixture)
+    return WeightedLoss(total + (entropy_weights * entropies).sum(), log_probs.detach(), entropies.detach())
 
 
 def lstm_cell(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
