@@ -1,5 +1,7 @@
 """Stage 4: go on from the pretrained model by reinforcement learning."""
 
+import os
+
 from rlseq2seq.config.base import load
 from rlseq2seq.config.finetune import FinetuneConfig
 from rlseq2seq.config.runtime import RuntimeConfig
@@ -8,7 +10,7 @@ from rlseq2seq.data.store import TokenStore
 from rlseq2seq.models.saved import load_model, save_model
 from rlseq2seq.objectives.loss import Loss
 from rlseq2seq.objectives.policy_gradient import policy_gradient
-from rlseq2seq.rewards.rouge import RougeReward
+from rlseq2seq.rewards.reward import WeightedReward
 from rlseq2seq.training.checkpoints import Checkpoints
 from rlseq2seq.training.device import set_up_device
 from rlseq2seq.training.history import write_history
@@ -26,7 +28,7 @@ def main() -> None:
     model.dropout.p = 0.0
     train_store, validation_store = TokenStore(TOKENS, "train"), TokenStore(TOKENS, "validation")
     order = BatchOrder(train_store, config.batch_size, config.seed)
-    reward = RougeReward(vocabulary, config.reward.metric, config.reward.measure, config.reward.words)
+    reward = WeightedReward(vocabulary, config.reward, runtime.workers or os.cpu_count() or 1)
 
     def objective(step: int) -> Loss:
         batch = make_batch(train_store, order.rows(step), device)

@@ -1,12 +1,11 @@
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
-from tiny import TableModel, every_sequence, move, random_batch, select, tiny_model
+from tiny import TableModel, every_sequence, move, random_batch, reward_config, select, tiny_model
 from torch import Tensor
 
-from rlseq2seq.config.finetune import FinetuneConfig, RewardConfig
+from rlseq2seq.config.finetune import FinetuneConfig
 from rlseq2seq.config.training import CoverageConfig, OptimizerConfig, ValidationConfig
 from rlseq2seq.data.batches import Batch, pad_rows
 from rlseq2seq.data.vocabulary import Vocabulary
@@ -19,7 +18,7 @@ from rlseq2seq.objectives.policy_gradient import (
     policy_gradient,
     self_critical_advantages,
 )
-from rlseq2seq.rewards.rouge import RougeReward
+from rlseq2seq.rewards.reward import WeightedReward
 from rlseq2seq.token_ids import END, PAD
 
 METHODS = ["rloo", "self_critical"]
@@ -35,7 +34,7 @@ def make_config(method: str, samples: int = 2, eta: float = 1.0, coverage_weight
         updates=1,
         batch_size=1,
         learning_rate=0.1,
-        reward=RewardConfig(metric="rouge_l", measure="fmeasure", words="surface"),
+        reward=reward_config(),
         optimizer=OptimizerConfig(name="adam", warmup_steps=0, decay="constant", gradient_clip=1.0),
         coverage=CoverageConfig(weight=coverage_weight, from_step=None),
         validation=ValidationConfig(every=1, pairs=1, metric="loss", patience=1),
@@ -54,12 +53,12 @@ class Recorder:
 
     tokens: list[Tensor] = field(default_factory=list)
     rewards: list[Tensor] = field(default_factory=list)
-    asked: list[tuple[Sequence[Sequence[str]], Sequence[str]]] = field(default_factory=list)
+    asked: list[Batch] = field(default_factory=list)
 
-    def __call__(self, tokens: Tensor, copies: Sequence[Sequence[str]], references: Sequence[str]) -> Tensor:
+    def __call__(self, tokens: Tensor, batch: Batch) -> Tensor:
         self.tokens.append(tokens)
         self.rewards.append(odd_reward(torch.nn.functional.pad(tokens, (0, MAX_TOKENS - tokens.shape[1]))))
-        self.asked.append((copies, references))
+        self.asked.append(batch)
         return self.rewards[-1]
 
 
@@ -205,7 +204,7 @@ def test_rollouts_and_baseline_are_free_running_decodings(device: torch.device, 
     # One greedy baseline a source, however many samples; and rloo asks for none.
     for mine, theirs in zip(recorder.tokens, expected, strict=True):
         assert torch.equal(mine, theirs)
-    assert all(asked == (batch.copies, batch.target_texts) for asked in recorder.asked)
+    assert all(asked is batch for asked in recorder.asked)
 
 
 def test_samples_of_a_source_are_independent(device: torch.device) -> None:
@@ -297,7 +296,7 @@ def test_a_network_learns_from_rouge_alone_to_write_what_is_asked(
     config = replace(tiny_model(SIZE).config, embedding_size=16, encoder_size=16, decoder_size=32, attention_size=16)
     model = PointerGenerator(config, len(word_vocabulary)).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    reward = RougeReward(word_vocabulary, "rouge_l", "fmeasure", "surface")
+    reward = WeightedReward(word_vocabulary, reward_config(), 1)
     rewards = []
     for _ in range(120):
         optimizer.zero_grad()

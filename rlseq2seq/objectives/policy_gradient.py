@@ -1,6 +1,6 @@
 """Policy gradient on free-running samples: leave-one-out and self-critical baselines."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -12,8 +12,8 @@ from rlseq2seq.models.protocol import Memory, Seq2Seq, State
 from rlseq2seq.objectives.loss import Loss
 from rlseq2seq.objectives.maximum_likelihood import maximum_likelihood, score_tokens
 
-# tokens [N, T], the copies of B sources and their target texts -> rewards [N]
-Reward = Callable[[Tensor, Sequence[Sequence[str]], Sequence[str]], Tensor]
+# tokens [N, T] and the batch of their B sources -> rewards [N]
+Reward = Callable[[Tensor, Batch], Tensor]
 
 
 def leave_one_out_advantages(rewards: Tensor) -> Tensor:
@@ -50,13 +50,13 @@ def policy_gradient(
     memory = model.encode(batch.sources, batch.source_lengths)
     noise = torch.rand(config.samples * len(batch.rows), max_tokens, device=batch.sources.device)
     rollouts = sample(model, memory, max_tokens, noise)
-    rewards = reward(rollouts.tokens, batch.copies, batch.target_texts).view(-1, config.samples)
+    rewards = reward(rollouts.tokens, batch).view(-1, config.samples)
     facts = {"reward": rewards.mean()}
     if config.method == "rloo":
         advantages = leave_one_out_advantages(rewards)
     else:
         baseline = greedy(model, memory, max_tokens)
-        greedy_rewards = reward(baseline.tokens, batch.copies, batch.target_texts)
+        greedy_rewards = reward(baseline.tokens, batch)
         facts["greedy_reward"] = greedy_rewards.mean()
         advantages = self_critical_advantages(rewards, greedy_rewards)
     scored = score_tokens(model, memory, rollouts.tokens, rollouts.lengths)
