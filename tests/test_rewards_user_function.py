@@ -120,7 +120,7 @@ def test_nothing_is_no_work(make: Make) -> None:
         ),
         ("my_rewards:no_such", r"cannot be imported \(AttributeError: .*must be package\.module:name"),
         ("broken_rewards:score", r"cannot be imported \(ZeroDivisionError: "),
-        ("my_rewards:number", r"must be a function, and is a int"),
+        ("my_rewards:number", r"must be a function, and is of type int"),
         ("my_rewards:raises", r"^my_rewards:raises failed: KeyError: .*it must take lists of hypotheses, references"),
         ("my_rewards:short", r"gave 0 rewards for 1 texts: it must give one for each"),
         ("my_rewards:none", r"failed: TypeError: .*return a list of numbers"),

@@ -61,7 +61,9 @@ def _load(path: str) -> Any:
             "package.module:name, from the project's root or an installed package"
         ) from None
     if not callable(function):
-        raise UserError(f"finetune.reward.function is {path!r}: must be a function, and is a {type(function).__name__}")
+        raise UserError(
+            f"finetune.reward.function is {path!r}: must be a function, and is of type {type(function).__name__}"
+        )
     return function
 
 
