@@ -71,14 +71,13 @@ def _share(words: WordHashes, n: int, counted: Tensor) -> Tensor:
 def _in_source(compared: Compared, n: int) -> Tensor:
     """Whether the source has the n-gram that ends with a column [N, W]."""
     words, sources = compared.written, compared.sources
-    # Padding sorts last, and is told from an n-gram of the same value by how many there are.
+    # What is no n-gram gets a value that an n-gram has as seldom as two that differ have the same.
     known = ngram_values(sources, n).masked_fill(~_complete(sources, n), torch.iinfo(torch.int64).max).sort(1).values
-    count = (sources.lengths - n + 1).clamp(min=0)[:, None]
     if not known.shape[1]:
         return torch.zeros_like(words.hashes, dtype=torch.bool)
     values = ngram_values(words, n).reshape(len(known), -1)
     places = torch.searchsorted(known, values)
-    found = (known.gather(1, places.clamp(max=known.shape[1] - 1)) == values) & (places < count)
+    found = known.gather(1, places.clamp(max=known.shape[1] - 1)) == values
     return found.view_as(words.hashes)
 
 
