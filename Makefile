@@ -51,9 +51,9 @@ gpu-check:
 
 # The pure Python packages that such a machine may lack, as wheels for its Python 3.12.
 gpu-wheels: $(VENV)/.installed
-	$(PIP) wheel --no-deps --wheel-dir build/wheels $$(grep -E '^(absl-py|defusedxml|nltk|rouge[_-]score|ruamel.yaml|six|typing-inspection|annotated-types)==' requirements.lock)
+	$(PIP) wheel --no-deps --wheel-dir build/wheels $$(grep -E '^(absl-py|annotated-types|colorama|defusedxml|nltk|portalocker|rouge[_-]score|ruamel.yaml|sacrebleu|six|tabulate|typing-inspection)==' requirements.lock)
 	$(PIP) download --no-deps --dest build/wheels --only-binary :all: --python-version 3.12 --platform manylinux2014_x86_64 \
-		$$(grep -E '^(pydantic|pydantic_core)==' requirements.lock)
+		$$(grep -E '^(lxml|pydantic|pydantic_core|regex)==' requirements.lock)
 
 build: $(VENV)/.built
 

@@ -1,5 +1,7 @@
 """Stage 4: go on from the pretrained model by reinforcement learning."""
 
+import os
+
 import torch
 
 from rlseq2seq.config.base import load
@@ -10,7 +12,7 @@ from rlseq2seq.data.store import TokenStore
 from rlseq2seq.models.saved import load_model, save_model
 from rlseq2seq.objectives.fine_tuning import FineTuning
 from rlseq2seq.objectives.loss import Loss
-from rlseq2seq.rewards.rouge import RougeReward
+from rlseq2seq.rewards.reward import WeightedReward
 from rlseq2seq.training.checkpoints import Checkpoints
 from rlseq2seq.training.device import set_up_device
 from rlseq2seq.training.history import write_history
@@ -29,7 +31,7 @@ def main() -> None:
     pretrained = load_model(MLE, device)[0].eval() if config.kl.weight else None
     train_store, validation_store = TokenStore(TOKENS, "train"), TokenStore(TOKENS, "validation")
     order = BatchOrder(train_store, config.batch_size, config.seed)
-    reward = RougeReward(vocabulary, config.reward.metric, config.reward.measure, config.reward.words)
+    reward = WeightedReward(vocabulary, config.reward, runtime.workers or os.cpu_count() or 1)
 
     torch.manual_seed(config.seed)
     fine_tuning = FineTuning(model, pretrained, reward, vocabulary.config.max_target_tokens, config)

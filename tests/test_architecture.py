@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 
 # A module imports from its own layer and from those above it, never from one below.
 LAYERS = [
-    {"rlseq2seq.errors", "rlseq2seq.token_ids"},
+    {"rlseq2seq.errors", "rlseq2seq.processes", "rlseq2seq.token_ids"},
     {"rlseq2seq.config"},
     {"rlseq2seq.ops"},
     {"rlseq2seq.data"},

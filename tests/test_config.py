@@ -15,6 +15,7 @@ from rlseq2seq.config.data import DataConfig
 from rlseq2seq.config.finetune import FinetuneConfig
 from rlseq2seq.config.model import ModelConfig
 from rlseq2seq.config.pretrain import PretrainConfig
+from rlseq2seq.config.reward import RewardConfig
 from rlseq2seq.config.tokenization import TokenizationConfig
 from rlseq2seq.errors import UserError
 
@@ -26,9 +27,11 @@ NULLABLE = {
     "pretrain.coverage.from_step",
     "finetune.coverage.from_step",
     "finetune.kl.target",
+    "finetune.reward.target_words",
     "runtime.threads",
     "runtime.workers",
 }
+NULL_OR_TEXT = {"finetune.reward.function"}
 ANY_TEXT = {f"data.files.{key}" for key in ("train", "validation", "test", "source_suffix", "target_suffix")}
 FRACTIONS = {"finetune.kl.target"}  # null by default
 SEEDS = {"pretrain.seed", "finetune.seed"}
@@ -61,7 +64,7 @@ def wrong_values(key: str, default: Any) -> list[Any]:
         return [1, 0.5, True, None, [], {}, *([] if key in ANY_TEXT else ["no_such_thing", "", f"{default} "])]
     fractions = [] if key in FRACTIONS else [1.0, 10.5]
     wrong = ["10", "1", True, False, *fractions, math.inf, -1, [], {}]
-    return wrong + ([] if key in NULLABLE else [None]) + ([2**32] if key in SEEDS else [])
+    return wrong + ([] if key in NULLABLE | NULL_OR_TEXT else [None]) + ([2**32] if key in SEEDS else [])
 
 
 def changed(key: str, change: Callable[[dict[str, Any], str], Any]) -> dict[str, Any]:
@@ -142,6 +145,13 @@ def test_of_several_bad_keys_the_first_is_told_and_the_rest_are_counted() -> Non
         ("finetune.eta.start", 1.01, "less than or equal to 1"),
         ("pretrain.exposure_bias.alpha.start", 0.0, "greater than 0"),
         ("finetune.samples", 0, "greater than or equal to 1"),
+        ("finetune.reward.metric", "rouge", "'rouge_1', 'rouge_2', 'rouge_l', 'bleu', 'chrf', 'length', 'repetition'"),
+        ("finetune.reward.words", "word", "'surface', 'rouge', 'stemmed' or 'pieces'"),
+        ("finetune.reward.beta", 0.0, "greater than 0"),
+        ("finetune.reward.ngram", 5, "less than or equal to 4"),
+        ("finetune.reward.target_words", 0, "greater than or equal to 1"),
+        ("finetune.reward.add.length", -0.1, "greater than or equal to 0"),
+        ("finetune.reward.function", "my_rewards", "must be package.module:name, such as my_rewards:score"),
         ("evaluate.bootstrap_samples", 99, "greater than or equal to 100"),
         ("evaluate.decoding.beam_size", 0, "greater than or equal to 1"),
         ("runtime.device", "gpu", "auto"),
@@ -198,6 +208,27 @@ def test_rloo_needs_two_samples_and_self_critical_one() -> None:
     with pytest.raises(UserError, match=r"^finetune: samples is 1, but rloo compares .* set it to 2 or more$"):
         parse(FinetuneConfig, values, "finetune")
     assert parse(FinetuneConfig, {**values, "samples": 2}, "finetune").samples == 2
+
+
+@pytest.mark.parametrize("changes", [{"metric": "function"}, {"add": {"function": 0.5}}])
+def test_a_reward_s_function_is_there_where_it_is_asked_for_and_nowhere_else(changes: dict[str, Any]) -> None:
+    reward = PARAMS["finetune"]["reward"]
+    asked = {**reward, **changes, "add": {**reward["add"], **changes.get("add", {})}}
+    with pytest.raises(UserError, match=r"^reward\.function is None: must be package\.module:name, as metric or"):
+        parse(RewardConfig, asked, "reward")
+    with pytest.raises(UserError, match=r"^reward\.function is 'mine:score': must be null, unless metric is function"):
+        parse(RewardConfig, {**reward, "function": "mine:score"}, "reward")
+    assert parse(RewardConfig, {**asked, "function": "a.b_c:score"}, "reward").weights()["function"] > 0
+    for path in ("mine", "mine:", ":score", "mine.py:a.b", "my-module:score", "mine:score()", "a:b\n"):
+        with pytest.raises(UserError, match=r"^reward\.function is .*: must be package\.module:name"):
+            parse(RewardConfig, {**asked, "function": path}, "reward")
+
+
+def test_the_weight_of_a_reward_s_metric_is_1_and_what_is_0_is_left_out() -> None:
+    reward = PARAMS["finetune"]["reward"]
+    assert parse(RewardConfig, reward, "reward").weights() == {"rouge_l": 1.0}
+    added = {**reward, "metric": "bleu", "add": {**reward["add"], "bleu": 0.5, "length": 0.25}}
+    assert parse(RewardConfig, added, "reward").weights() == {"bleu": 1.5, "length": 0.25}
 
 
 def test_lists_become_tuples_and_nothing_can_be_changed() -> None:

@@ -17,7 +17,7 @@ from objective_cases import (
     run,
     tuned,
 )
-from tiny import every_sequence, move, random_batch, select, tiny_model
+from tiny import every_sequence, move, random_batch, reward_config, select, tiny_model
 from torch import Tensor
 
 from rlseq2seq.data.batches import Batch, pad_rows
@@ -26,6 +26,7 @@ from rlseq2seq.decoding.hypotheses import token_lengths
 from rlseq2seq.decoding.single_path import greedy, sample
 from rlseq2seq.models.pointer_generator import PointerGenerator
 from rlseq2seq.objectives.scoring import score_tokens
+from rlseq2seq.rewards.reward import WeightedReward
 from rlseq2seq.token_ids import END, PAD
 
 METHODS = ["reinforce", "self_critical", "rloo", "grpo"]
@@ -360,8 +361,6 @@ def test_training_finds_the_best_texts(device: torch.device, method: str, return
 def test_a_network_learns_from_rouge_alone_to_write_what_is_asked(
     device: torch.device, word_vocabulary: Vocabulary
 ) -> None:
-    from rlseq2seq.rewards.rouge import RougeReward
-
     torch.manual_seed(0)
     texts = ["sum zorp", "mean quux", "values"]
     encoded = [word_vocabulary.encode_source(text) for text in texts]
@@ -372,7 +371,7 @@ def test_a_network_learns_from_rouge_alone_to_write_what_is_asked(
     config = replace(tiny_model(SIZE).config, embedding_size=16, encoder_size=16, decoder_size=32, attention_size=16)
     model = PointerGenerator(config, len(word_vocabulary)).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    reward = RougeReward(word_vocabulary, "rouge_l", "fmeasure", "surface")
+    reward = WeightedReward(word_vocabulary, reward_config(beta=1.0), 1)
     fine_tuning = tuned(model, finetune_config("rloo", samples=16), reward, max_tokens=4)
     rewards = []
     for step in range(120):

@@ -130,6 +130,7 @@ def stale(project: Project, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         ({"runtime.threads": 2, "runtime.workers": 2, "runtime.checkpoint_every": 9, "runtime.device": "auto"}, None),
         ({"evaluate.decoding.beam_size": 2}, "evaluate"),
         ({"finetune.reward.measure": "recall"}, "finetune"),
+        ({"finetune.reward.add.length": 0.5}, "finetune"),
         ({"pretrain.seed": 2}, "pretrain"),
         ({"model.copy": False}, "pretrain"),
         ({"tokenization.lowercase": False}, "tokenization"),
@@ -212,6 +213,26 @@ def test_a_loss_that_is_not_finite_stops_the_stage_in_a_sentence(finished: Proje
     assert "lower pretrain.learning_rate" in sentence and "Traceback" not in output
     assert project.last_checkpoint("pretrain") == -1
     assert project.results() == before
+
+
+def test_a_function_of_ones_own_is_a_reward_and_one_that_fails_stops_the_stage_in_a_sentence(
+    finished: Project, tmp_path: Path
+) -> None:
+    project = finished.copy(tmp_path / "own")
+    (project.folder / "my_rewards.py").write_text(
+        "def letters(hypotheses, references, sources):\n    return [-len(text) for text in hypotheses]\n"
+    )
+    changes = {"finetune.reward.metric": "function", "finetune.updates": 3, "runtime.workers": 2}
+    for path, status, told in (
+        ("my_rewards:no_such", 2, "error: finetune.reward.function is 'my_rewards:no_such': cannot be imported"),
+        ("my_rewards:letters", 0, ""),
+    ):
+        project.set_params({**changes, "finetune.reward.function": path})
+        output = project.run("python", "-m", "stages.finetune", status=status)
+        assert told in output and "Traceback" not in output
+    with (project.folder / "reports" / "finetune.csv").open() as file:
+        rewards = [float(row["reward"]) for row in csv.DictReader(file) if row["reward"]]
+    assert rewards and all(reward < -1 for reward in rewards)
 
 
 def test_runs_that_were_killed_end_as_one_that_was_not(finished: Project, tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
+from functools import cache
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -10,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from rlseq2seq.config.model import AttentionConfig, ModelConfig
+from rlseq2seq.config.reward import AddedTerms, RewardConfig
 from rlseq2seq.config.tokenization import TokenizationConfig
 from rlseq2seq.data.batches import Batch, pad_rows
+from rlseq2seq.data.vocabulary import Vocabulary
 from rlseq2seq.models.pointer_generator import PointerGenerator
 from rlseq2seq.models.protocol import Steps, repeat_rows
 from rlseq2seq.ops import Mixture, SearchRules, beam_step, start_beams
@@ -62,6 +65,29 @@ def tokenization_config(**changes: Any) -> TokenizationConfig:
         max_source_tokens=20,
         max_target_tokens=8,
         word_vectors=None,
+    )
+    return replace(config, **changes)
+
+
+@cache
+def char_vocabulary() -> Vocabulary:
+    """Characters, and no limit to what a source holds: any text can be read as it is."""
+    config = tokenization_config(type="char", vocabulary_size=30, max_source_tokens=200)
+    return Vocabulary.train(sentences(), sentences(), config)
+
+
+def reward_config(*, add: dict[str, float] | None = None, **changes: Any) -> RewardConfig:
+    """ROUGE-L F1 of surface words, with these terms added."""
+    none = dict.fromkeys((field.name for field in fields(AddedTerms)), 0.0)
+    config = RewardConfig(
+        metric="rouge_l",
+        measure="fmeasure",
+        beta=1.0,
+        words="surface",
+        ngram=2,
+        target_words=None,
+        add=AddedTerms(**none | (add or {})),
+        function=None,
     )
     return replace(config, **changes)
 
@@ -124,6 +150,18 @@ def random_batch(
         copies=tuple([f"copy{i}" for i in range(copies)] for _ in range(size)),
         target_texts=tuple(f"target {i}" for i in range(size)),
     )
+
+
+def text_batch(
+    vocabulary: Vocabulary, sources: Sequence[str], targets: Sequence[str], device: torch.device | str = "cpu"
+) -> Batch:
+    """Pairs of texts, as a store has them."""
+    encoded = [vocabulary.encode_source(text) for text in sources]
+    copies = tuple(source.copies for source in encoded)
+    source_ids = pad_rows([source.ids for source in encoded])
+    target_ids = pad_rows([vocabulary.encode_target(*pair) for pair in zip(targets, copies, strict=True)])
+    batch = Batch(*source_ids, *target_ids, tuple(range(len(encoded))), copies, tuple(targets))
+    return move(batch, torch.device(device))
 
 
 def select(batch: Batch, rows: Sequence[int]) -> Batch:

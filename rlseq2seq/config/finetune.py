@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from rlseq2seq.config.base import STRICT
+from rlseq2seq.config.reward import RewardConfig
 from rlseq2seq.config.training import (
     Count,
     CoverageConfig,
@@ -17,15 +18,6 @@ from rlseq2seq.config.training import (
     Seed,
     ValidationConfig,
 )
-
-
-@dataclass(frozen=True, config=STRICT)
-class RewardConfig:
-    """ROUGE of words: ``surface`` words count punctuation marks, ``rouge`` words are those of rouge-score."""
-
-    metric: Literal["rouge_1", "rouge_2", "rouge_l"]
-    measure: Literal["fmeasure", "recall", "precision"]
-    words: Literal["surface", "rouge"]
 
 
 @dataclass(frozen=True, config=STRICT)

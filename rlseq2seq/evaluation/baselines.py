@@ -7,7 +7,7 @@ from rouge_score.rouge_scorer import RougeScorer
 
 from rlseq2seq.data.pairs import Pair
 from rlseq2seq.evaluation.metrics import StemmingTokenizer
-from rlseq2seq.evaluation.processes import map_chunks
+from rlseq2seq.processes import map_chunks
 from rlseq2seq.rewards.words import cut_words
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")

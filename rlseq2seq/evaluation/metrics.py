@@ -13,7 +13,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
-from rlseq2seq.evaluation.processes import map_chunks
+from rlseq2seq.processes import map_chunks
 
 ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 

@@ -17,7 +17,7 @@ from rlseq2seq.objectives.rollouts import Reward, pay, sample_rollouts
 from rlseq2seq.objectives.scoring import Scored, score_tokens
 
 _DECAY = 0.95  # of the moving average of returns
-_KL_GAIN, _KL_LIMIT = 0.1, 0.2  # how fast its weight adapts (arXiv:1909.08593, section 2.2)
+_KL_GAIN, _KL_LIMIT = 0.1, 0.2  # how fast the weight of the KL adapts (arXiv:1909.08593, section 2.2)
 
 
 class PolicyState(nn.Module):
@@ -106,12 +106,14 @@ class PolicyGradient:
         assert self._first_epoch is not None  # checkpoints lie between batches, so a run goes on with a first epoch
         written, advantages, before, facts = self._first_epoch
         scored = score_tokens(self._model, memory, written.tokens, written.lengths)
-        log_probs = scored.log_probs
-        ratio = (log_probs - before).exp()
-        clip = self._config.grpo.clip
-        clipped = ratio.clamp(1 - clip, 1 + clip)
-        gain = torch.minimum(ratio * advantages, clipped * advantages).sum() / self._divisor(scored, written)
-        return Loss(-gain, facts | {"clipped": (ratio != clipped).double().mean()}, len(scored.row))
+        with torch.no_grad():
+            ratio = (scored.log_probs - before).exp()
+        clip, divisor = self._config.grpo.clip, self._divisor(scored, written)
+        # Its gradient is that of log p times the ratio times A, where clipping leaves any.
+        clipped = torch.where(advantages > 0, ratio > 1 + clip, ratio < 1 - clip)
+        weights = (ratio * advantages).masked_fill(clipped, 0)
+        rl = scored.weighted(-weights / divisor, -self._config.entropy / divisor)
+        return Loss(rl.total, facts | {"clipped": clipped.double().mean()}, len(scored.row))
 
     def _divisor(self, scored: Scored, written: Hypotheses) -> int:
         return len(scored.row) if self._config.average == "token" else len(written.tokens)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import psutil
 
-from rlseq2seq.evaluation.processes import CHUNK, map_chunks
+from rlseq2seq.processes import CHUNK, map_chunks
 
 SLOW = """
 import sys, time
 sys.path.insert(0, {folder!r})
-from rlseq2seq.evaluation.processes import CHUNK, map_chunks
+from rlseq2seq.processes import CHUNK, map_chunks
 from slow import sleep
 
 if __name__ == "__main__":

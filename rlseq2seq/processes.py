@@ -1,4 +1,4 @@
-"""Spreading work on many short texts over processes."""
+"""Processes that work on short texts, and end with this one."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -39,11 +39,16 @@ def map_chunks(
                 results += function(chunk)
                 progress.update(len(chunk))
             return results
-        with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_end_with_parent) as pool:
+        with process_pool(workers) as pool:
             for done in pool.map(function, chunks):
                 results += done
                 progress.update(len(done))
     return results
+
+
+def process_pool(workers: int) -> ProcessPoolExecutor:
+    """A pool of processes, spawned as `map_chunks` says, none of which outlives this one."""
+    return ProcessPoolExecutor(workers, get_context("spawn"), initializer=_end_with_parent)
 
 
 def _end_with_parent() -> None:
