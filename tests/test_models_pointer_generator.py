@@ -124,11 +124,14 @@ def test_a_one_hot_mixture_of_embeddings_is_the_embedding(device: torch.device) 
     torch.testing.assert_close(model.embedding_mixture((weights[5] + weights[SIZE + 1]) / 2), expected)
 
 
-def test_coverage_with_its_first_weight_of_zero_changes_no_output(device: torch.device) -> None:
+@pytest.mark.parametrize("attention", [a for a in ATTENTIONS if a.score == "additive"], ids=str)
+def test_coverage_with_its_first_weight_of_zero_changes_no_output(
+    device: torch.device, attention: AttentionConfig
+) -> None:
     torch.manual_seed(0)
-    fresh = PointerGenerator(tiny_model(SIZE).config, SIZE)
+    fresh = PointerGenerator(tiny_model(SIZE, attention=attention).config, SIZE)
     assert fresh.attention_coverage.eq(0).all() and not fresh.uses_coverage
-    model = tiny_model(SIZE).to(device)
+    model = tiny_model(SIZE, attention=attention).to(device)
     with torch.no_grad():
         model.attention_coverage.zero_()
     batch = move(random_batch(0, SIZE), device)

@@ -26,5 +26,5 @@ class TokenizationConfig:
     def _tracked_by_the_pipeline(cls, path: str | None) -> str | None:
         parts = () if path is None else PurePosixPath(path).parts
         if path is not None and (parts[:1] != ("corpus",) or len(parts) < 2 or ".." in parts):
-            raise ValueError("must be a file in corpus/, where the pipeline sees it change: move or link it there")
+            raise ValueError("must be a file in corpus/, where the pipeline sees it change: move it there")
         return path

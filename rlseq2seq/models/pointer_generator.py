@@ -23,7 +23,7 @@ class Memory(NamedTuple):
     """``values`` [B, S, 2E] are the encoder's states and ``keys`` [B, S, A] what queries meet; ``final`` [B, 2E].
 
     ``mask`` [B, S] is true at tokens, ``empty`` [B] at sources without any. ``output_weight`` [V, F] has no rows: it is
-    here so that it is made once for all steps.
+    here so that it is made once for all steps, and its gradient with that of the encoder.
     """
 
     source_ids: Tensor
