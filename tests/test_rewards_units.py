@@ -74,6 +74,13 @@ def test_stems_are_found_for_any_text(texts: list[str]) -> None:
         assert found.hashes[row, : len(words)].tolist() == expected_hashes[: len(words)]
 
 
+def test_words_of_up_to_three_letters_are_left_as_they_are(device: torch.device) -> None:
+    pieces = char_vocabulary()
+    batch = text_batch(pieces, ["has sums"], ["ha sum"], device)
+    reward = WeightedReward(pieces, reward_config(metric="rouge_1", words="stemmed"), 1)
+    assert reward(batch.sources, batch).item() == 0.5  # "sums" is "sum", and "has" is not "ha"
+
+
 def test_a_word_is_stemmed_once_and_from_then_on_no_text_is_made(
     device: torch.device, vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
