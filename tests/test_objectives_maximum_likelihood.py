@@ -103,16 +103,16 @@ def test_scores_name_the_sequence_of_each_token(device: torch.device) -> None:
     torch.testing.assert_close(scored.log_probs, full.log_probs.view(4, 6)[torch.arange(6) < lengths[:, None].cpu()])
 
 
-def test_each_sequence_weighs_its_tokens_and_their_entropies(device: torch.device) -> None:
+def test_tokens_are_weighed_and_so_are_their_entropies(device: torch.device) -> None:
     model = tiny_model(SIZE).to(device)
     batch = move(random_batch(2, SIZE, copies=COPIES), device)
     memory = model.encode(batch.sources, batch.source_lengths)
     scored = score_tokens(model, memory, batch.targets, batch.target_lengths)
-    weights, spread = (torch.arange(4, dtype=torch.float64, device=device) + i for i in (1, -2))
-    found = scored.weighted(weights, spread)
+    weights = torch.arange(len(scored.row), dtype=torch.float64, device=device) + 1
+    found = scored.weighted(weights, -2.0)
     dense = mixture_log_probs(scored.mixture, SIZE + COPIES).exp()
     torch.testing.assert_close(found.entropy, torch.special.entr(dense).sum(1).detach())
-    each = weights[scored.row] * scored.log_probs + spread[scored.row] * found.entropy
+    each = weights * scored.log_probs - 2 * found.entropy
     torch.testing.assert_close(found.total, each.sum())
     assert scored.weighted(weights).entropy is None
 

@@ -26,6 +26,7 @@ from rlseq2seq.decoding.hypotheses import token_lengths
 from rlseq2seq.decoding.single_path import greedy, sample
 from rlseq2seq.models.pointer_generator import PointerGenerator
 from rlseq2seq.objectives.scoring import score_tokens
+from rlseq2seq.ops import mixture_log_probs
 from rlseq2seq.rewards.reward import WeightedReward
 from rlseq2seq.token_ids import END, PAD
 
@@ -382,3 +383,19 @@ def test_a_network_learns_from_rouge_alone_to_write_what_is_asked(
         rewards.append(loss.facts["reward"].item())
     # Without copying the two words that its vocabulary lacks it would get no further than 0.78.
     assert rewards[0] < 0.5 and rewards[-1] > 0.85
+
+
+@pytest.mark.parametrize("average", ["token", "sequence"])
+def test_the_bonus_is_the_mean_entropy_of_the_distributions_sampled_from(device: torch.device, average: str) -> None:
+    model, batch = make_table(device)
+    plain, recorder = run(model, batch, finetune_config("rloo", samples=5, average=average))
+    loss, _ = run(model, batch, finetune_config("rloo", samples=5, average=average, entropy=0.3))
+    memory, tokens = model.encode(batch.sources, batch.source_lengths), recorder.tokens[0]
+    scored = score_tokens(model, memory, tokens, token_lengths(tokens))
+    entropy = torch.special.entr(mixture_log_probs(scored.mixture, EXTENDED).exp()).sum(1)
+    divisor = len(entropy) if average == "token" else len(tokens)
+    torch.testing.assert_close(loss.total, plain.total - 0.3 * entropy.sum() / divisor)
+    torch.testing.assert_close(
+        gradient(loss.total, model), gradient(plain.total - 0.3 * entropy.sum() / divisor, model)
+    )
+    assert loss.facts["entropy"].item() == pytest.approx(entropy.mean().item())

@@ -77,6 +77,6 @@ def _sentence(error: ValidationError, name: str) -> str:
     message = first["msg"].removeprefix("Value error, ")
     for theirs, ours in _WORDS.items():
         message = message.replace(theirs, ours)
-    if first["type"] == "value_error" and not isinstance(first["input"], str | int | float | list):
+    if first["type"] == "value_error" and isinstance(first["input"], dict):
         return f"{key}: {message}{tail}"  # of several keys together, which it names
     return f"{key} is {first['input']!r}: {message[0].lower()}{message[1:]}{tail}"
