@@ -18,6 +18,8 @@ TORCH_LIBRARY(rlseq2seq, m) {
       "Tensor copy_starts, int most, bool prefixes) "
       "-> (Tensor hashes, Tensor lengths, Tensor continues, Tensor ends)",
       {at::Tag::pt2_compliant_tag});
+  m.def("pack_weight(Tensor weight) -> Tensor", {at::Tag::pt2_compliant_tag});
+  m.def("packed_linear(Tensor inputs, Tensor packed, Tensor start) -> Tensor", {at::Tag::pt2_compliant_tag});
   m.def("lstm_cell(Tensor gates, Tensor cell) -> (Tensor hidden, Tensor new_cell)", {at::Tag::pt2_compliant_tag});
   m.def(
       "lstm_cell_backward(Tensor grad_hidden, Tensor grad_cell, Tensor gates, Tensor cell, Tensor new_cell) "

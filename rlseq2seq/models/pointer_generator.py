@@ -92,8 +92,9 @@ class PointerGenerator(nn.Module):
 
     def step(self, memory: Memory, state: State, tokens: Tensor) -> tuple[Mixture, State]:
         embedded = self.dropout(self._embed(tokens))
-        recurrent = partial(_add_linear, self.input_gates(embedded), self.recurrent_gates.weight)
-        state, attention = self._advance(state, recurrent, self.attention_query, partial(self._attend, memory))
+        recurrent = partial(_add_linear, _apply(self.input_gates, embedded), self.recurrent_gates.weight)
+        query = partial(_apply, self.attention_query)
+        state, attention = self._advance(state, recurrent, query, partial(self._attend, memory))
         features, gate_logits = self._read_out(state.hidden, state.context, embedded)
         empty = memory.empty.repeat_interleave(len(tokens) // len(memory.empty))
         return self._mixture(memory.source_ids, empty, features, gate_logits, attention), state
@@ -155,7 +156,7 @@ class PointerGenerator(nn.Module):
 
     def _read_out(self, hidden: Tensor, context: Tensor, embedded: Tensor) -> tuple[Tensor, Tensor | None]:
         both = torch.cat([hidden, context], -1)
-        features = self.dropout(self.features(both))
+        features = self.dropout(_apply(self.features, both))
         if self.gate is None:
             return features, None
         return features, self.gate(torch.cat([both, embedded], -1))[..., 0]
@@ -176,4 +177,9 @@ class PointerGenerator(nn.Module):
 
 
 def _add_linear(start: Tensor, weight: Tensor, inputs: Tensor) -> Tensor:
-    return torch.addmm(start, inputs, weight.T)
+    return ops.linear(inputs, weight, start)
+
+
+def _apply(layer: nn.Linear, inputs: Tensor) -> Tensor:
+    """The layer, packed where weights are constant."""
+    return ops.linear(inputs, layer.weight, layer.bias)

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.nn.functional import logsigmoid
 
 from rlseq2seq.ops.contracts import Attended, Mixture, WeightedLoss
@@ -63,6 +64,11 @@ def weighted_pointer_loss(mixture: Mixture, targets: Tensor, weights: Tensor) ->
     """The sum of ``weights`` [N] * log-probabilities of ``targets`` [N]."""
     log_probs = pointer_loss(mixture, targets)
     return WeightedLoss((weights * log_probs).sum(), log_probs.detach())
+
+
+def linear(inputs: Tensor, weight: Tensor, start: Tensor) -> Tensor:
+    """start + W x [N, O] for each row x of ``inputs`` [N, I]; ``start`` is [O] or [N, O]."""
+    return functional.linear(inputs, weight, start) if start.dim() == 1 else torch.addmm(start, inputs, weight.T)
 
 
 def lstm_cell(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
