@@ -47,17 +47,17 @@ TORCH_LIBRARY(rlseq2seq, m) {
       {at::Tag::pt2_compliant_tag});
   m.def(
       "greedy_step(Tensor features, Tensor weight, Tensor bias, Tensor? gate_logits, Tensor attention, "
-      "Tensor source_ids) -> (Tensor tokens, Tensor log_probs)",
+      "Tensor source_ids, Tensor? packed=None) -> (Tensor tokens, Tensor log_probs)",
       {at::Tag::pt2_compliant_tag});
   m.def(
       "sample_step(Tensor features, Tensor weight, Tensor bias, Tensor? gate_logits, Tensor attention, "
-      "Tensor source_ids, Tensor noise, float temperature, int top_k, float top_p) "
+      "Tensor source_ids, Tensor noise, float temperature, int top_k, float top_p, Tensor? packed=None) "
       "-> (Tensor tokens, Tensor log_probs)",
       {at::Tag::pt2_compliant_tag});
   m.def(
       "beam_step(Tensor features, Tensor weight, Tensor bias, Tensor? gate_logits, Tensor attention, "
       "Tensor source_ids, Tensor tokens, Tensor scores, Tensor finished_tokens, Tensor finished_scores, int step, "
-      "float length_penalty, int block_ngrams, int min_tokens) -> (Tensor extended, Tensor extended_scores, "
+      "float length_penalty, int block_ngrams, int min_tokens, Tensor? packed=None) -> (Tensor extended, Tensor extended_scores, "
       "Tensor pool, Tensor pool_scores, Tensor rows, Tensor chosen)",
       {at::Tag::pt2_compliant_tag});
 }

@@ -4,9 +4,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from search_cases import Sizes, make_mixture
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
-from rlseq2seq.ops import LinearOverSteps, constant_weights, linear, reference
+from rlseq2seq import ops
+from rlseq2seq.ops import LinearOverSteps, Mixture, SearchRules, constant_weights, linear, reference, start_beams
 from rlseq2seq.ops.packed_linear import pack_weight, packed_linear
 
 # Of sums of 513 products of numbers of about 1.
@@ -131,12 +134,37 @@ def test_weights_are_packed_once_where_they_are_constant_and_never_kept(device: 
         for _ in range(3):
             torch.testing.assert_close(linear(x, weight, start), expected, rtol=1e-5, atol=1e-5)
     counts = {event.key: event.count for event in profiled.key_averages()}
-    assert counts["rlseq2seq::pack_weight"] == 1 and counts["rlseq2seq::packed_linear"] == 3
+    expected_counts = (1, 3) if device.type == "cpu" else (0, 0)
+    assert (counts.get("rlseq2seq::pack_weight", 0), counts.get("rlseq2seq::packed_linear", 0)) == expected_counts
     weight.mul_(2)
     with constant_weights():
         torch.testing.assert_close(linear(x, weight, start[0]), reference.linear(x, weight, start[0]))
     weight.mul_(2)
     torch.testing.assert_close(linear(x, weight, start), reference.linear(x, weight, start))
+
+
+@pytest.mark.parametrize("step", ["greedy_step", "sample_step", "beam_step"])
+def test_search_steps_take_a_packed_weight(device: torch.device, step: str) -> None:
+    drawn = make_mixture(0, Sizes(2, 4, 130, 9, 4), dtype=torch.float32)
+    mixture = Mixture(*(x if x is None else x.to(device) for x in drawn))
+    further = {
+        "greedy_step": (),
+        "sample_step": (torch.linspace(0, 0.99, 8, device=device),),
+        "beam_step": (start_beams(2, 4, 5, like=mixture.features), 0, SearchRules(length_penalty=1.0)),
+    }
+    plain = getattr(ops, step)(mixture, *further[step])
+    with constant_weights():
+        packed = getattr(ops, step)(mixture, *further[step])
+    for mine, theirs in zip(tree_leaves(packed), tree_leaves(plain), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_a_packed_weight_that_is_not_the_output_layer_is_named() -> None:
+    single, double = (make_mixture(0, Sizes(2, 1, 49, 7, 4), dtype=dtype) for dtype in (torch.float32, torch.float64))
+    with pytest.raises(ValueError, match=r"packed must be Float \[2, 5, 48\] on cpu, not Float \[1, 5, 48\]"):
+        torch.ops.rlseq2seq.greedy_step.default(*single, torch.zeros(1, 5, 48))
+    with pytest.raises(ValueError, match="greedy_step: a packed weight is for float32 on the CPU"):
+        torch.ops.rlseq2seq.greedy_step.default(*double, torch.zeros(2, 5, 48))
 
 
 ONE = torch.zeros(2, 3)

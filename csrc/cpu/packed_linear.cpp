@@ -1,7 +1,7 @@
-// packed_linear on the CPU: in float32 by panels, whose outputs are shared out among threads; float64, which is there to
-// check by, is the library's.
+// packed_linear on the CPU: in float32 by panels, which are shared out among threads; float64, which is there to check
+// by, is the library's.
 #include "../packed_linear_checks.h"
-#include "panels.h"
+#include "packed_product.h"
 
 #include <ATen/Parallel.h>
 #include <ATen/ops/addmm.h>
@@ -12,8 +12,6 @@
 
 namespace rlseq2seq {
 namespace {
-
-constexpr int64_t kRowsAtOnce = 64;  // a panel of few outputs is cut by rows, so that no thread is idle
 
 at::Tensor pack_weight_cpu(const at::Tensor& weight) {
   check_weight(weight);
@@ -42,20 +40,7 @@ at::Tensor packed_linear_cpu(const at::Tensor& inputs, const at::Tensor& packed,
   at::Tensor out = at::empty({rows, outputs}, inputs.options());
   const PanelRows all{x->const_data_ptr<float>(), rows, width, from.const_data_ptr<float>(),
                       from.dim() == 1 ? 0 : from.stride(0), out.mutable_data_ptr<float>(), outputs};
-  const float* const panels = weights->const_data_ptr<float>();
-  const int64_t cuts = (rows + kRowsAtOnce - 1) / kRowsAtOnce;
-  const int64_t grain = 1 + 1000000 / (1 + kPanel * std::min(rows, kRowsAtOnce) * width);  // 1e6 products take 20 us
-  at::parallel_for(0, panels_of(outputs) * cuts, grain, [&](int64_t begin, int64_t end) {
-    for (int64_t unit = begin; unit < end; ++unit) {
-      const int64_t panel = unit / cuts, column = panel * kPanel, row = unit % cuts * kRowsAtOnce;
-      PanelRows part = all;
-      part.inputs += row * width;
-      part.rows = std::min(kRowsAtOnce, rows - row);
-      part.start += row * all.start_stride + column;
-      part.out += row * outputs + column;
-      multiply_panel(panels + column * width, std::min(kPanel, outputs - column), part);
-    }
-  });
+  multiply_panels(weights->const_data_ptr<float>(), outputs, all);
   return out;
 }
 

@@ -1,6 +1,6 @@
 // 32 rows by weights [2048, 1024] are 134 million operations on 8 MB. A library packs the weights anew in each call,
-// which takes about as long as the multiplication, and reading them as they lie costs a third. Packed once for all steps they
-// are read from one end to the other, and while the rows are multiplied by a panel the next one is fetched.
+// which takes about as long as the multiplication, and reading them as they lie costs a third. Packed once for all steps
+// they are read from one end to the other, and while the rows are multiplied by a panel the next one is fetched.
 //
 // A tile is 24 sums in registers with AVX-512: three loads of weights and eight of inputs for 24 multiplications.
 #include "panels.h"

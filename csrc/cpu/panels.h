@@ -1,5 +1,4 @@
-// A matrix product with few rows, on weights that were packed before: a step of a loop multiplies 32 rows by the weights
-// of every other step.
+// A matrix product with few rows, by weights that were packed before: a step of a loop has the weights of all others.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +11,7 @@ constexpr int64_t kPanel = 48;
 
 inline int64_t panels_of(int64_t outputs) { return (outputs + kPanel - 1) / kPanel; }
 
-// The panel that starts at `weight`, of so many outputs, whose element (o, i) is at o * output_stride + i * input_stride.
+// The panel that starts at `weight`, of so many outputs; element (o, i) is at o * output_stride + i * input_stride.
 void pack_panel(const float* weight, int64_t output_stride, int64_t input_stride, int64_t outputs, int64_t inputs,
                 float* panel);
 

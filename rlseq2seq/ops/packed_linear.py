@@ -37,12 +37,22 @@ def linear(inputs: Tensor, weight: Tensor, start: Tensor) -> Tensor:
         weight: [O, I], W.
         start: [O] or [N, O].
     """
+    packed = packed_here(weight)
+    if packed is not None:
+        return packed_linear(inputs, packed, start)
+    return functional.linear(inputs, weight, start) if start.dim() == 1 else torch.addmm(start, inputs, weight.T)
+
+
+def packed_here(weight: Tensor) -> Tensor | None:
+    """``weight`` packed, where weights are constant and packing them pays: on the CPU in float32. Otherwise None."""
+    if torch.compiler.is_compiling():  # which cannot see what the context says
+        return None
     packs = _packed.get()
-    if packs is None:
-        return functional.linear(inputs, weight, start) if start.dim() == 1 else torch.addmm(start, inputs, weight.T)
+    if packs is None or weight.device.type != "cpu" or weight.dtype != torch.float32:
+        return None
     if id(weight) not in packs:
         packs[id(weight)] = weight, pack_weight(weight.detach())
-    return packed_linear(inputs, packs[id(weight)][1], start)
+    return packs[id(weight)][1]
 
 
 def pack_weight(weight: Tensor) -> Tensor:
