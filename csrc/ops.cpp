@@ -18,6 +18,8 @@ TORCH_LIBRARY(rlseq2seq, m) {
       "Tensor copy_starts, int most, bool prefixes) "
       "-> (Tensor hashes, Tensor lengths, Tensor continues, Tensor ends)",
       {at::Tag::pt2_compliant_tag});
+  m.def("pack_weight(Tensor weight) -> Tensor", {at::Tag::pt2_compliant_tag});
+  m.def("packed_linear(Tensor inputs, Tensor packed, Tensor start) -> Tensor", {at::Tag::pt2_compliant_tag});
   m.def("lstm_cell(Tensor gates, Tensor cell) -> (Tensor hidden, Tensor new_cell)", {at::Tag::pt2_compliant_tag});
   m.def(
       "lstm_cell_backward(Tensor grad_hidden, Tensor grad_cell, Tensor gates, Tensor cell, Tensor new_cell) "
@@ -46,17 +48,17 @@ TORCH_LIBRARY(rlseq2seq, m) {
       {at::Tag::pt2_compliant_tag});
   m.def(
       "greedy_step(Tensor features, Tensor weight, Tensor bias, Tensor? gate_logits, Tensor attention, "
-      "Tensor source_ids) -> (Tensor tokens, Tensor log_probs)",
+      "Tensor source_ids, Tensor? packed=None) -> (Tensor tokens, Tensor log_probs)",
       {at::Tag::pt2_compliant_tag});
   m.def(
       "sample_step(Tensor features, Tensor weight, Tensor bias, Tensor? gate_logits, Tensor attention, "
-      "Tensor source_ids, Tensor noise, float temperature, int top_k, float top_p) "
+      "Tensor source_ids, Tensor noise, float temperature, int top_k, float top_p, Tensor? packed=None) "
       "-> (Tensor tokens, Tensor log_probs)",
       {at::Tag::pt2_compliant_tag});
   m.def(
       "beam_step(Tensor features, Tensor weight, Tensor bias, Tensor? gate_logits, Tensor attention, "
       "Tensor source_ids, Tensor tokens, Tensor scores, Tensor finished_tokens, Tensor finished_scores, int step, "
-      "float length_penalty, int block_ngrams, int min_tokens) -> (Tensor extended, Tensor extended_scores, "
+      "float length_penalty, int block_ngrams, int min_tokens, Tensor? packed=None) -> (Tensor extended, Tensor extended_scores, "
       "Tensor pool, Tensor pool_scores, Tensor rows, Tensor chosen)",
       {at::Tag::pt2_compliant_tag});
 }

@@ -203,12 +203,14 @@ BeamTensors beam_step_cpu(const at::Tensor& features, const at::Tensor& weight, 
                           const std::optional<at::Tensor>& gate_logits, const at::Tensor& attention,
                           const at::Tensor& source_ids, const at::Tensor& tokens, const at::Tensor& scores,
                           const at::Tensor& finished_tokens, const at::Tensor& finished_scores, int64_t step,
-                          double length_penalty, int64_t block_ngrams, int64_t min_tokens) {
+                          double length_penalty, int64_t block_ngrams, int64_t min_tokens,
+                          const std::optional<at::Tensor>& packed) {
   const char* const op = "beam_step";
   const SearchShape shape = check_mixture(op, features, weight, bias, gate_logits, attention, source_ids);
   const BeamRules rules{length_penalty, block_ngrams, min_tokens};
   const BeamShape beam = check_beams(shape, features, tokens, scores, finished_tokens, finished_scores, step, rules);
-  PreparedMixture mixture = prepare_on_cpu(op, shape, features, weight, bias, gate_logits, attention, source_ids);
+  PreparedMixture mixture =
+      prepare_on_cpu(op, shape, features, weight, bias, gate_logits, attention, source_ids, packed);
   const auto t = tokens.expect_contiguous(), s = scores.expect_contiguous();
   const auto ft = finished_tokens.expect_contiguous(), fs = finished_scores.expect_contiguous();
   const at::Tensor totals = at::empty({shape.rows, beam.beam}, scores.options());

@@ -9,7 +9,7 @@
 // many written backward. B 32, S 200, D 512 in float32: 26 MB and 52 MB. Instructions a number of the keys are 16 for
 // tanh and its sum, 22 backward, on vectors of 8 or 16 numbers; a number of the values takes one, 2 backward.
 #include "../copy_attention_tensors.h"
-#include "copy_attention_loops.h"
+#include "copy_attention_exponentials.h"
 
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
@@ -23,19 +23,23 @@ using namespace attention;
 
 namespace {
 
-// To wake a thread pays from about this many additions and multiplications on; a tanh counts as 16 of them.
-constexpr int64_t kOperationsAThread = 32768;
-constexpr int64_t kTanh = 16;
-
-int64_t grain(int64_t operations) { return 1 + kOperationsAThread / (1 + operations); }
-
 // Energies of all rows at one position, into the place of their attention.
 template <class T>
-void energies_at(const AttentionShape& s, const AttentionInputs<T, T>& in, T* attention, int64_t b, int64_t i) {
+void energies_at(const AttentionShape& s, const AttentionInputs<T, T>& in, Exponentials& exponentials, T* attention,
+                 int64_t b, int64_t i) {
   const T* key = in.keys + b * s.keys_stride + i * s.score_size;
+  const QueryExponentials& queries = exponentials.queries;
+  const float* const powers = key_exponentials(queries, key, exponentials.room, s.score_size);
   for (int64_t n = b * s.shared; n < (b + 1) * s.shared; ++n) {
     const T* query = in.query + n * s.score_size;
     const int64_t at = n * s.positions + i;
+    if constexpr (std::is_same_v<T, float>) {
+      if (powers != nullptr && queries.in_range[n]) {
+        attention[at] = energy_of_exponentials(powers, queries.all.data() + n * s.score_size, in.score_weight,
+                                               queries.score_sum, s.score_size);
+        continue;
+      }
+    }
     attention[at] = in.score_weight == nullptr
                         ? dot(query, key, s.score_size)
                         : additive_energy(key, query, in.score_weight, in.coverage ? in.coverage[at] : T{0},
@@ -103,13 +107,13 @@ void softmax_row(const AttentionShape& s, const AttentionInputs<T, T>& in, const
 // be computed.
 template <class T>
 void whole_source(const AttentionShape& s, const AttentionInputs<T, T>& in, const AttentionOutputs<T, T>& out,
-                  int64_t b) {
+                  Exponentials& exponentials, int64_t b) {
   constexpr int64_t line = 64 / sizeof(T);
   for (int64_t i = 0; i < s.positions; ++i) {
     if (!in.mask[b * s.positions + i]) continue;
     const T* value = in.values + b * s.values_stride + i * s.value_size;
     for (int64_t c = 0; c < s.value_size; c += line) __builtin_prefetch(value + c, 0, 2);
-    energies_at(s, in, out.attention, b, i);
+    energies_at(s, in, exponentials, out.attention, b, i);
   }
   for (int64_t r = 0; r < s.shared; ++r) softmax_row(s, in, out, b * s.shared + r);
   contexts(s, in, out, b, 0, s.value_size);
@@ -118,10 +122,11 @@ void whole_source(const AttentionShape& s, const AttentionInputs<T, T>& in, cons
 // Few sources are cut into positions for the energies and into columns for the contexts, so that no thread is idle.
 template <class T>
 void cut_sources(const AttentionShape& s, const AttentionInputs<T, T>& in, const AttentionOutputs<T, T>& out,
-                 int64_t energy_work, int64_t threads) {
+                 const QueryExponentials& queries, int64_t energy_work, int64_t threads) {
   at::parallel_for(0, s.sources * s.positions, grain(energy_work), [&](int64_t begin, int64_t end) {
+    Exponentials exponentials{queries, {}};
     for (int64_t place = begin; place < end; ++place) {
-      if (in.mask[place]) energies_at(s, in, out.attention, place / s.positions, place % s.positions);
+      if (in.mask[place]) energies_at(s, in, exponentials, out.attention, place / s.positions, place % s.positions);
     }
   });
   at::parallel_for(0, s.rows, grain(2 * kTanh * s.positions), [&](int64_t begin, int64_t end) {
@@ -141,10 +146,12 @@ template <class T>
 void forward(const AttentionShape& s, const AttentionInputs<T, T>& in, const AttentionOutputs<T, T>& out) {
   const int64_t energy_work = s.shared * s.score_size * (in.score_weight == nullptr ? 1 : kTanh);
   const int64_t threads = at::get_num_threads();
-  if (threads > 1 && s.sources < 8 * threads) return cut_sources(s, in, out, energy_work, threads);
+  const QueryExponentials queries = query_exponentials(s, in);
+  if (threads > 1 && s.sources < 8 * threads) return cut_sources(s, in, out, queries, energy_work, threads);
   const int64_t work = s.positions * (energy_work + s.shared * (s.value_size + 2 * kTanh));
   at::parallel_for(0, s.sources, grain(work), [&](int64_t begin, int64_t end) {
-    for (int64_t b = begin; b < end; ++b) whole_source(s, in, out, b);
+    Exponentials exponentials{queries, {}};
+    for (int64_t b = begin; b < end; ++b) whole_source(s, in, out, exponentials, b);
   });
 }
 
@@ -178,6 +185,7 @@ struct BackwardJob {
   const AttentionSaved<T, T>& saved;
   const AttentionGradients<T, T>& out;
   const T* means;  // [N]
+  const QueryExponentials& queries;
 };
 
 // Where a position's gradients go: rows of keys and values, and, over positions, [R, A], [A] and, unless null, [A].
@@ -187,36 +195,52 @@ struct PositionSums {
   T *query, *score_weight, *coverage_weight;
 };
 
+// What row n gives at one token, `at` in [N, S], with the gradient of its energy; returns the gradient of coverage.
+template <class T>
+T energy_gradients(const BackwardJob<T>& job, const PositionSums<T>& to, const T* key, const float* key_powers, T grad,
+                   int64_t n, int64_t at) {
+  const auto& [s, in, saved, out, means, queries] = job;
+  const T* query = in.query + n * s.score_size;
+  const bool add = n % s.shared > 0;
+  T* query_sum = to.query + n % s.shared * s.score_size;
+  const AdditiveSums<T> sums{query_sum, to.score_weight, to.coverage_weight};
+  if (in.score_weight == nullptr) {
+    bilinear_gradients(key, query, grad, to.key, add, query_sum, s.score_size);
+    return 0;
+  }
+  if constexpr (std::is_same_v<T, float>) {
+    if (key_powers != nullptr && queries.in_range[n]) {
+      gradients_of_exponentials(key_powers, queries.all.data() + n * s.score_size, in.score_weight, grad, to.key, add,
+                                sums, s.score_size);
+      return 0;
+    }
+  }
+  const T coverage = in.coverage == nullptr ? T{0} : in.coverage[at];
+  return additive_gradients(key, query, in.score_weight, coverage, in.coverage_weight, grad, to.key, add, sums,
+                            s.score_size);
+}
+
 // Everything that row r of a source, the n-th of all, gives at one token.
 template <class T>
-void row_gradients(const BackwardJob<T>& job, const PositionSums<T>& to, int64_t b, int64_t i, int64_t r) {
-  const auto& [s, in, saved, out, means] = job;
+void row_gradients(const BackwardJob<T>& job, const PositionSums<T>& to, const float* key_powers, int64_t b, int64_t i,
+                   int64_t r) {
+  const auto& [s, in, saved, out, means, queries] = job;
   const int64_t n = b * s.shared + r, at = n * s.positions + i;
   const T* value = in.values + b * s.values_stride + i * s.value_size;
   const T* key = in.keys + b * s.keys_stride + i * s.score_size;
   const T* context_grad = saved.grad_context + n * s.value_size;
-  const T* query = in.query + n * s.score_size;
   const T reached = to.value == nullptr
                         ? dot(context_grad, value, s.value_size)
                         : dot_and_scale(context_grad, value, saved.attention[at], to.value, r > 0, s.value_size);
   T grad = saved.attention[at] * (saved.grad_attention[at] + reached - means[n]);
   if (in.past != nullptr) grad = temporal_gradient(in.past, saved, out.past, grad, at);
-  T* query_sum = to.query + r * s.score_size;
-  T coverage_grad = 0;
-  if (in.score_weight == nullptr) {
-    bilinear_gradients(key, query, grad, to.key, r > 0, query_sum, s.score_size);
-  } else {
-    const T coverage = in.coverage == nullptr ? T{0} : in.coverage[at];
-    const AdditiveSums<T> sums{query_sum, to.score_weight, to.coverage_weight};
-    coverage_grad = additive_gradients(key, query, in.score_weight, coverage, in.coverage_weight, grad, to.key, r > 0,
-                                       sums, s.score_size);
-  }
+  const T coverage_grad = energy_gradients(job, to, key, key_powers, grad, n, at);
   if (out.coverage != nullptr) out.coverage[at] = coverage_grad;
 }
 
 template <class T>
 void padding_gradients(const BackwardJob<T>& job, int64_t b, int64_t i) {
-  const auto& [s, in, saved, out, means] = job;
+  const auto& [s, in, saved, out, means, queries] = job;
   for (int64_t n = b * s.shared; n < (b + 1) * s.shared; ++n) {
     const int64_t at = n * s.positions + i;
     if (out.coverage != nullptr) out.coverage[at] = 0;
@@ -230,18 +254,23 @@ constexpr int64_t kUnitPositions = 32;
 
 template <class T>
 void unit_gradients(const BackwardJob<T>& job, T* sums, T* unwanted, int64_t b, int64_t begin, int64_t end) {
-  const auto& [s, in, saved, out, means] = job;
+  const auto& [s, in, saved, out, means, queries] = job;
   std::fill(sums, sums + (s.shared + 2) * s.score_size, T{0});
   T* score_sum = sums + s.shared * s.score_size;
   T* coverage_sum = in.coverage == nullptr ? nullptr : score_sum + s.score_size;
+  std::vector<float> room;
   for (int64_t i = begin; i < end; ++i) {
     const int64_t place = b * s.positions + i;
     const PositionSums<T> to{out.keys == nullptr ? unwanted : out.keys + place * s.score_size,
                              out.values == nullptr ? nullptr : out.values + place * s.value_size, sums, score_sum,
                              coverage_sum};
     const bool token = in.mask[place];
-    for (int64_t r = 0; token && r < s.shared; ++r) row_gradients(job, to, b, i, r);
-    if (token && s.shared > 0) continue;
+    if (token && s.shared > 0) {
+      const T* key = in.keys + b * s.keys_stride + i * s.score_size;
+      const float* const powers = key_exponentials(queries, key, room, s.score_size);
+      for (int64_t r = 0; r < s.shared; ++r) row_gradients(job, to, powers, b, i, r);
+      continue;
+    }
     std::fill(to.key, to.key + s.score_size, T{0});
     if (to.value != nullptr) std::fill(to.value, to.value + s.value_size, T{0});
     padding_gradients(job, b, i);
@@ -284,7 +313,8 @@ void backward(const AttentionShape& s, const AttentionInputs<T, T>& in, const At
   const int64_t unit_size = (s.shared + 2) * s.score_size;
   const at::Tensor all_sums = at::empty({s.sources * units, unit_size}, options);
   T* sums = all_sums.mutable_data_ptr<T>();
-  const BackwardJob<T> job{s, in, saved, out, means};
+  const QueryExponentials queries = query_exponentials(s, in);
+  const BackwardJob<T> job{s, in, saved, out, means, queries};
   at::parallel_for(0, s.sources * units, grain(kTanh * kUnitPositions * unit_size), [&](int64_t begin, int64_t end) {
     std::vector<T> unwanted(out.keys == nullptr ? s.score_size : 0);
     for (int64_t unit = begin; unit < end; ++unit) {

@@ -188,10 +188,11 @@ class Sampler {
 
 ChosenTensors greedy_step_cpu(const at::Tensor& features, const at::Tensor& weight, const at::Tensor& bias,
                               const std::optional<at::Tensor>& gate_logits, const at::Tensor& attention,
-                              const at::Tensor& source_ids) {
+                              const at::Tensor& source_ids, const std::optional<at::Tensor>& packed) {
   const char* const op = "greedy_step";
   const SearchShape shape = check_mixture(op, features, weight, bias, gate_logits, attention, source_ids);
-  PreparedMixture mixture = prepare_on_cpu(op, shape, features, weight, bias, gate_logits, attention, source_ids);
+  PreparedMixture mixture =
+      prepare_on_cpu(op, shape, features, weight, bias, gate_logits, attention, source_ids, packed);
   ChosenTensors chosen = empty_chosen(features);
   auto& [tokens, log_probs] = chosen;
   AT_DISPATCH_FLOATING_TYPES(features.scalar_type(), "greedy_step", [&] {
@@ -212,11 +213,12 @@ ChosenTensors greedy_step_cpu(const at::Tensor& features, const at::Tensor& weig
 ChosenTensors sample_step_cpu(const at::Tensor& features, const at::Tensor& weight, const at::Tensor& bias,
                               const std::optional<at::Tensor>& gate_logits, const at::Tensor& attention,
                               const at::Tensor& source_ids, const at::Tensor& noise, double temperature,
-                              int64_t top_k, double top_p) {
+                              int64_t top_k, double top_p, const std::optional<at::Tensor>& packed) {
   const char* const op = "sample_step";
   const SearchShape shape = check_mixture(op, features, weight, bias, gate_logits, attention, source_ids);
   const SamplingOptions options = check_sampling(shape, features, noise, temperature, top_k, top_p);
-  PreparedMixture mixture = prepare_on_cpu(op, shape, features, weight, bias, gate_logits, attention, source_ids);
+  PreparedMixture mixture =
+      prepare_on_cpu(op, shape, features, weight, bias, gate_logits, attention, source_ids, packed);
   const at::Tensor noise_of_rows = noise.to(at::kDouble).contiguous();
   ChosenTensors chosen = empty_chosen(features);
   auto& [tokens, log_probs] = chosen;

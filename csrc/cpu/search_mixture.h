@@ -1,7 +1,9 @@
 // A mixture on the CPU: logits and scratch for the rows of search_row.h.
 #pragma once
 
+#include "../packed_linear_checks.h"
 #include "../search_checks.h"
+#include "packed_product.h"
 #include "products.h"
 
 #include <ATen/Parallel.h>
@@ -30,11 +32,27 @@ inline void multiply_on_cpu(const at::Tensor& features, const at::Tensor& weight
   });
 }
 
+// The same by a packed weight.
+inline void multiply_packed_on_cpu(const at::Tensor& features, const at::Tensor& packed, const at::Tensor& bias,
+                                   at::Tensor logits) {
+  const auto f = features.expect_contiguous(), p = packed.expect_contiguous(), b = bias.expect_contiguous();
+  multiply_panels(p->const_data_ptr<float>(), logits.size(1),
+                  {f->const_data_ptr<float>(), features.size(0), features.size(1), b->const_data_ptr<float>(), 0,
+                   logits.mutable_data_ptr<float>(), logits.stride(0)});
+}
+
 inline PreparedMixture prepare_on_cpu(const char* op, const SearchShape& shape, const at::Tensor& features,
                                       const at::Tensor& weight, const at::Tensor& bias,
                                       const std::optional<at::Tensor>& gate_logits, const at::Tensor& attention,
-                                      const at::Tensor& source_ids) {
-  const auto multiply = [&](const at::Tensor& logits) { multiply_on_cpu(features, weight, bias, logits); };
+                                      const at::Tensor& source_ids, const std::optional<at::Tensor>& packed) {
+  if (packed.has_value()) {
+    TORCH_CHECK_VALUE(features.scalar_type() == at::kFloat, op, ": a packed weight is for float32 on the CPU.");
+    check_packed_linear(features, *packed, bias, kPanel);
+  }
+  const auto multiply = [&](const at::Tensor& logits) {
+    if (packed.has_value()) return multiply_packed_on_cpu(features, *packed, bias, logits);
+    multiply_on_cpu(features, weight, bias, logits);
+  };
   PreparedMixture mixture = prepare(shape, features, gate_logits, attention, source_ids, multiply);
   check_source_ids(op, shape, mixture.source_ids.const_data_ptr<int64_t>());
   return mixture;

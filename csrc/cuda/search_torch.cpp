@@ -51,7 +51,7 @@ PreparedMixture prepare_on_cuda(const SearchShape& shape, const at::Tensor& feat
 
 ChosenTensors greedy_step_cuda(const at::Tensor& features, const at::Tensor& weight, const at::Tensor& bias,
                                const std::optional<at::Tensor>& gate_logits, const at::Tensor& attention,
-                               const at::Tensor& source_ids) {
+                               const at::Tensor& source_ids, const std::optional<at::Tensor>&) {
   const SearchShape shape = check_on_cuda("greedy_step", features, weight, bias, gate_logits, attention, source_ids);
   const c10::cuda::CUDAGuard guard(features.device());
   PreparedMixture mixture = prepare_on_cuda(shape, features, weight, bias, gate_logits, attention, source_ids);
@@ -68,7 +68,7 @@ ChosenTensors greedy_step_cuda(const at::Tensor& features, const at::Tensor& wei
 ChosenTensors sample_step_cuda(const at::Tensor& features, const at::Tensor& weight, const at::Tensor& bias,
                                const std::optional<at::Tensor>& gate_logits, const at::Tensor& attention,
                                const at::Tensor& source_ids, const at::Tensor& noise, double temperature,
-                               int64_t top_k, double top_p) {
+                               int64_t top_k, double top_p, const std::optional<at::Tensor>&) {
   const SearchShape shape = check_on_cuda("sample_step", features, weight, bias, gate_logits, attention, source_ids);
   const SamplingOptions options = check_sampling(shape, features, noise, temperature, top_k, top_p);
   const c10::cuda::CUDAGuard guard(features.device());
@@ -89,7 +89,8 @@ BeamTensors beam_step_cuda(const at::Tensor& features, const at::Tensor& weight,
                            const std::optional<at::Tensor>& gate_logits, const at::Tensor& attention,
                            const at::Tensor& source_ids, const at::Tensor& tokens, const at::Tensor& scores,
                            const at::Tensor& finished_tokens, const at::Tensor& finished_scores, int64_t step,
-                           double length_penalty, int64_t block_ngrams, int64_t min_tokens) {
+                           double length_penalty, int64_t block_ngrams, int64_t min_tokens,
+                           const std::optional<at::Tensor>&) {
   const SearchShape shape = check_on_cuda("beam_step", features, weight, bias, gate_logits, attention, source_ids);
   const BeamRules rules{length_penalty, block_ngrams, min_tokens};
   const BeamShape beam = check_beams(shape, features, tokens, scores, finished_tokens, finished_scores, step, rules);

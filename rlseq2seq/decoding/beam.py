@@ -10,6 +10,7 @@ from rlseq2seq.token_ids import START
 
 
 @torch.no_grad()
+@ops.constant_weights()
 def beam_search(
     model: Seq2Seq[Memory, State],
     memory: Memory,

@@ -35,6 +35,7 @@ def sample(
 
 
 @torch.no_grad()
+@ops.constant_weights()
 def _decode(
     model: Seq2Seq[Memory, State], memory: Memory, each: int, max_tokens: int, choose: Callable[[Mixture, int], Chosen]
 ) -> Hypotheses:

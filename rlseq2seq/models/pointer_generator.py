@@ -124,11 +124,12 @@ class PointerGenerator(nn.Module):
 
     def step(self, memory: Memory, state: State, inputs: Tensor) -> tuple[Mixture, State]:
         embedded = self.dropout(inputs)
-        recurrent = partial(_add_linear, self.input_gates(embedded), self.recurrent_gates.weight)
-        state, attention = self._advance(state, recurrent, self.attention_query, partial(self._attend, memory))
+        recurrent = partial(_add_linear, _apply(self.input_gates, embedded), self.recurrent_gates.weight)
+        query = partial(_apply, self.attention_query)
+        state, attention = self._advance(state, recurrent, query, partial(self._attend, memory))
         contexts = [state.context]
         if self.intra_query is not None:
-            contexts.append(_attend_to_written(self.intra_query(state.hidden), state.written))
+            contexts.append(_attend_to_written(_apply(self.intra_query, state.hidden), state.written))
             state = state._replace(written=torch.cat([state.written, state.hidden[:, None]], 1))
         features, gate_logits = self._read_out(state.hidden, contexts, embedded)
         empty = memory.empty.repeat_interleave(len(inputs) // len(memory.empty))
@@ -196,7 +197,7 @@ class PointerGenerator(nn.Module):
 
     def _read_out(self, hidden: Tensor, contexts: list[Tensor], embedded: Tensor) -> tuple[Tensor, Tensor | None]:
         read = torch.cat([hidden, *contexts], -1)
-        features = self.dropout(self.features(read))
+        features = self.dropout(_apply(self.features, read))
         if self.gate is None:
             return features, None
         return features, self.gate(torch.cat([read, embedded], -1))[..., 0]
@@ -238,4 +239,10 @@ def _attend_to_all_before(queries: Tensor, hidden: Tensor) -> Tensor:
 
 
 def _add_linear(start: Tensor, weight: Tensor, inputs: Tensor) -> Tensor:
-    return torch.addmm(start, inputs, weight.T)
+    return ops.linear(inputs, weight, start)
+
+
+def _apply(layer: nn.Linear, inputs: Tensor) -> Tensor:
+    """The layer, packed where weights are constant."""
+    start = layer.weight.new_zeros(len(layer.weight)) if layer.bias is None else layer.bias
+    return ops.linear(inputs, layer.weight, start)

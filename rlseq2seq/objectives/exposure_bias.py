@@ -53,6 +53,7 @@ def decoder_inputs(
 
 
 @torch.no_grad()
+@ops.constant_weights()
 def _own_tokens(
     model: Seq2Seq[Memory, State], memory: Memory, targets: Tensor, own: Tensor, config: ExposureConfig
 ) -> Tensor:

@@ -6,6 +6,7 @@ from rlseq2seq.ops.copy_attention import copy_attention
 from rlseq2seq.ops.lstm_cell import LstmState, lstm_cell
 from rlseq2seq.ops.mixture import mixture_log_probs
 from rlseq2seq.ops.over_steps import AttentionOverSteps, LinearOverSteps
+from rlseq2seq.ops.packed_linear import constant_weights, linear
 from rlseq2seq.ops.pointer_loss import pointer_loss, weighted_pointer_loss
 from rlseq2seq.ops.rouge_l import RougeL, rouge_l
 from rlseq2seq.ops.rouge_n import RougeN, rouge_n
@@ -27,10 +28,12 @@ __all__ = [
     "WeightedLoss",
     "WordHashes",
     "beam_step",
+    "constant_weights",
     "copy_attention",
     "finish_beams",
     "greedy_step",
     "hash_words",
+    "linear",
     "lstm_cell",
     "mixture_log_probs",
     "piece_table",

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from rlseq2seq.ops.contracts import Attended
+from rlseq2seq.ops.packed_linear import pack_weight, packed_linear
 
 _Step = tuple[Tensor | None, ...]
 _Passes = dict[int, dict[int, _Step]]
@@ -31,11 +32,14 @@ class LinearOverSteps:
     def __init__(self, starts: Tensor, weight: Tensor) -> None:
         self._inputs: list[Tensor] = []
         self._starts = _Starts.apply(self._inputs, starts, weight).unbind(1)  # type: ignore[no-untyped-call]
-        self._weight = weight.detach()
+        self._packed = pack_weight(weight.detach())
+        # Now, when the weight is what the steps see.
+        self._transposed = pack_weight(weight.detach().T) if torch.is_grad_enabled() else None
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """The next step's [N, O] for ``inputs`` [N, I]."""
-        outputs = torch.addmm(self._starts[len(self._inputs)], inputs, self._weight.T)
+        start = self._starts[len(self._inputs)]
+        outputs: Tensor = _Linear.apply(start, inputs, self._packed, self._transposed)  # type: ignore[no-untyped-call]
         # Detached: the graph that keeps the list would otherwise be kept by it.
         self._inputs.append(inputs.detach())
         return outputs
@@ -78,6 +82,19 @@ class _Starts(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         inputs = torch.stack(ctx.inputs, 1)
         return None, grad, grad[:, : inputs.shape[1]].flatten(0, 1).T @ inputs.flatten(0, 1)
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, start: Tensor, inputs: Tensor, packed: Tensor, transposed: Tensor | None) -> Tensor:
+        ctx.transposed, ctx.zeros = transposed, inputs.new_zeros(inputs.shape[1])
+        return packed_linear(inputs, packed, start)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        asked = ctx.needs_input_grad[1]
+        return grad, packed_linear(grad, ctx.transposed, ctx.zeros) if asked else None, None, None
 
 
 def _steps_of_this_pass(passes: _Passes) -> dict[int, _Step]:

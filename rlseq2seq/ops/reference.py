@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.nn.functional import logsigmoid
 
 from rlseq2seq.ops.contracts import Attended, Mixture, WeightedLoss
@@ -76,6 +77,11 @@ def weighted_pointer_loss(
         return WeightedLoss(total, log_probs.detach(), None)
     entropies = entropy(mixture)
     return WeightedLoss(total + (entropy_weights * entropies).sum(), log_probs.detach(), entropies.detach())
+
+
+def linear(inputs: Tensor, weight: Tensor, start: Tensor) -> Tensor:
+    """start + W x [N, O] for each row x of ``inputs`` [N, I]; ``start`` is [O] or [N, O]."""
+    return functional.linear(inputs, weight, start) if start.dim() == 1 else torch.addmm(start, inputs, weight.T)
 
 
 def lstm_cell(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:

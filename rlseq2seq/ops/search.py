@@ -7,6 +7,7 @@ from torch import Tensor
 
 from rlseq2seq.ops import extension
 from rlseq2seq.ops.contracts import Beams, Chosen, Mixture, SearchRules
+from rlseq2seq.ops.packed_linear import packed_here
 
 extension.load()
 
@@ -26,7 +27,9 @@ def greedy_step(mixture: Mixture) -> Chosen:
     Raises:
         ValueError: for wrong types, shapes or devices, and on the CPU for source ids below 0.
     """
-    return Chosen(*cast("tuple[Tensor, Tensor]", torch.ops.rlseq2seq.greedy_step.default(*mixture)))
+    return Chosen(
+        *cast("tuple[Tensor, Tensor]", torch.ops.rlseq2seq.greedy_step.default(*mixture, packed_here(mixture.weight)))
+    )
 
 
 @torch.no_grad()
@@ -51,7 +54,9 @@ def sample_step(
     Raises:
         ValueError: as of `greedy_step`, and for options out of range.
     """
-    result = torch.ops.rlseq2seq.sample_step.default(*mixture, noise, temperature, top_k, top_p)
+    result = torch.ops.rlseq2seq.sample_step.default(
+        *mixture, noise, temperature, top_k, top_p, packed_here(mixture.weight)
+    )
     return Chosen(*cast("tuple[Tensor, Tensor]", result))
 
 
@@ -78,7 +83,8 @@ def beam_step(mixture: Mixture, beams: Beams, step: int, rules: SearchRules) -> 
         ValueError: as of `greedy_step`, and for beams that do not fit the mixture.
     """
     extended, scores, pool, pool_scores, rows, chosen = cast(
-        "tuple[Tensor, ...]", torch.ops.rlseq2seq.beam_step.default(*mixture, *beams, step, *rules)
+        "tuple[Tensor, ...]",
+        torch.ops.rlseq2seq.beam_step.default(*mixture, *beams, step, *rules, packed_here(mixture.weight)),
     )
     return Beams(extended, scores, pool, pool_scores), rows, chosen
 
@@ -96,10 +102,16 @@ def _empty_chosen(features: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _fake_greedy_step(
-    features: Tensor, weight: Tensor, bias: Tensor, gate_logits: Tensor | None, attention: Tensor, source_ids: Tensor
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    gate_logits: Tensor | None,
+    attention: Tensor,
+    source_ids: Tensor,
+    packed: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     mixture = Mixture(features, weight, bias, gate_logits, attention, source_ids)
-    _check_devices("greedy_step", **mixture._asdict())
+    _check_devices("greedy_step", packed=packed, **mixture._asdict())
     return _empty_chosen(features)
 
 
@@ -114,9 +126,10 @@ def _fake_sample_step(
     temperature: float,
     top_k: int,
     top_p: float,
+    packed: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     mixture = Mixture(features, weight, bias, gate_logits, attention, source_ids)
-    _check_devices("sample_step", noise=noise, **mixture._asdict())
+    _check_devices("sample_step", packed=packed, noise=noise, **mixture._asdict())
     return _empty_chosen(features)
 
 
@@ -135,10 +148,11 @@ def _fake_beam_step(
     length_penalty: float,
     block_ngrams: int,
     min_tokens: int,
+    packed: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     mixture = Mixture(features, weight, bias, gate_logits, attention, source_ids)
     beams = Beams(tokens, scores, finished_tokens, finished_scores)
-    _check_devices("beam_step", **mixture._asdict(), **beams._asdict())
+    _check_devices("beam_step", packed=packed, **mixture._asdict(), **beams._asdict())
     rows = tokens.shape[0] * tokens.shape[1]
     return (
         tokens.new_empty(tokens.shape),
