@@ -4,7 +4,7 @@ For a machine with torch, nvcc, ninja and no network. Python packages that it la
 (`make gpu-wheels`). Each part writes its result as it ends, into benchmarks/results/<device>.check.json; run again, it
 does those that have not passed. Rows of benchmarks go to benchmarks/results/<device>.json.
 
-    python -m benchmarks.gpu_check tests-of-operators bandwidth
+    python -m benchmarks.gpu_check tests-1 bandwidth
 
 does these two, though they have passed, once the extension is built.
 """
@@ -25,6 +25,7 @@ from benchmarks.__main__ import ON_GPU
 from benchmarks.results import RESULTS, device_name, file_name
 
 ROOT = Path(__file__).parents[1]
+TESTS, SHARES = ["ops", "models", "decoding", "objectives", "rewards"], 4
 WHEELS, SITE = ROOT / "build" / "wheels", ROOT / "build" / "site"
 SECONDS = 480
 
@@ -58,9 +59,10 @@ def build() -> str:
     return run(sys.executable, "-c", "from rlseq2seq.ops import extension; print(extension.load().build_facts())")
 
 
-def tests(*layers: str) -> str:
-    files = [str(path) for layer in layers for path in sorted((ROOT / "tests").glob(f"test_{layer}_*.py"))]
-    return program("pytest", "-q", "-k", "not cpu", *files)
+def tests(share: int) -> str:
+    """One of ``SHARES`` of the files, dealt out so that each layer's slow ones do not come together."""
+    files = [str(path) for layer in TESTS for path in sorted((ROOT / "tests").glob(f"test_{layer}_*.py"))]
+    return program("pytest", "-q", "-k", "not cpu", *files[share::SHARES])
 
 
 def sanitizer(tool: str) -> str:
@@ -75,8 +77,7 @@ def program(*arguments: str) -> str:
 
 PARTS: dict[str, Callable[[], str]] = {
     "build": build,
-    "tests-of-operators": lambda: tests("ops"),
-    "tests-of-layers": lambda: tests("models", "decoding", "objectives", "rewards"),
+    **{f"tests-{i + 1}": partial(tests, i) for i in range(SHARES)},
     "memcheck": lambda: sanitizer("memcheck"),
     "racecheck": lambda: sanitizer("racecheck"),
     **{name: partial(program, "benchmarks", name) for name in ON_GPU},

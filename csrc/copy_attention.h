@@ -49,7 +49,8 @@ struct AttentionSaved {
   const W* new_past;        // [N, S], or null
 };
 
-// Null where there is nothing to give a gradient to, or, of keys and values, nobody who asks.
+// Null where there is nothing to give a gradient to, or nobody who asks: for keys, for values, or for what belongs to a
+// row, which is query, coverage and past.
 template <class T, class W>
 struct AttentionGradients {
   T* query;            // [N, A]

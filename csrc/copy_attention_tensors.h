@@ -126,33 +126,38 @@ AttentionOutputs<T, W> attention_addresses(AttentionResult& result) {
           past.dim() == 2 ? static_cast<W*>(past.mutable_data_ptr()) : nullptr};
 }
 
+// Which gradients are asked for; those of the weights always are. Rows are query, coverage and past.
+struct AttentionNeeds {
+  bool rows, keys, values;
+};
+
 inline AttentionGradientTensors empty_gradients(const AttentionShape& shape, const AttentionArguments& a,
-                                                bool wants_keys, bool wants_values) {
+                                                const AttentionNeeds& needs) {
   const auto options = a.query.options();
   const auto empty = [&](bool wanted, at::IntArrayRef sizes) {
     return wanted ? at::empty(sizes, options) : at::empty({0}, options);
   };
-  return {empty(true, {shape.rows, shape.score_size}),
-          empty(wants_keys, {shape.sources, shape.positions, shape.score_size}),
-          empty(wants_values, {shape.sources, shape.positions, shape.value_size}),
+  return {empty(needs.rows, {shape.rows, shape.score_size}),
+          empty(needs.keys, {shape.sources, shape.positions, shape.score_size}),
+          empty(needs.values, {shape.sources, shape.positions, shape.value_size}),
           empty(a.score_weight.has_value(), {shape.score_size}),
-          empty_weights(shape, a.query, a.coverage.has_value()),
+          empty_weights(shape, a.query, needs.rows && a.coverage.has_value()),
           empty(a.coverage.has_value(), {shape.score_size}),
-          empty_weights(shape, a.query, a.past.has_value())};
+          empty_weights(shape, a.query, needs.rows && a.past.has_value())};
 }
 
 template <class T, class W>
 AttentionGradients<T, W> gradient_addresses(AttentionGradientTensors& tensors, const AttentionArguments& a,
-                                            bool wants_keys, bool wants_values) {
+                                            const AttentionNeeds& needs) {
   auto& [query, keys, values, score_weight, coverage, coverage_weight, past] = tensors;
   const bool covered = a.coverage.has_value();
-  return {static_cast<T*>(query.mutable_data_ptr()),
-          wants_keys ? static_cast<T*>(keys.mutable_data_ptr()) : nullptr,
-          wants_values ? static_cast<T*>(values.mutable_data_ptr()) : nullptr,
+  return {needs.rows ? static_cast<T*>(query.mutable_data_ptr()) : nullptr,
+          needs.keys ? static_cast<T*>(keys.mutable_data_ptr()) : nullptr,
+          needs.values ? static_cast<T*>(values.mutable_data_ptr()) : nullptr,
           a.score_weight.has_value() ? static_cast<T*>(score_weight.mutable_data_ptr()) : nullptr,
-          covered ? static_cast<W*>(coverage.mutable_data_ptr()) : nullptr,
+          covered && needs.rows ? static_cast<W*>(coverage.mutable_data_ptr()) : nullptr,
           covered ? static_cast<T*>(coverage_weight.mutable_data_ptr()) : nullptr,
-          a.past.has_value() ? static_cast<W*>(past.mutable_data_ptr()) : nullptr};
+          a.past.has_value() && needs.rows ? static_cast<W*>(past.mutable_data_ptr()) : nullptr};
 }
 
 // Gradients of the results, checked, and what the forward operator returned, as the backward kernels read them.

@@ -42,7 +42,8 @@ TORCH_LIBRARY(rlseq2seq, m) {
   m.def(
       "copy_attention_backward(Tensor grad_context, Tensor grad_attention, Tensor grad_past, Tensor query, "
       "Tensor keys, Tensor values, Tensor mask, Tensor? score_weight, Tensor? coverage, Tensor? coverage_weight, "
-      "Tensor? past, Tensor context, Tensor attention, Tensor new_past, bool wants_keys, bool wants_values) -> "
+      "Tensor? past, Tensor context, Tensor attention, Tensor new_past, bool wants_rows, bool wants_keys, "
+      "bool wants_values) -> "
       "(Tensor query_grad, Tensor keys_grad, Tensor values_grad, Tensor score_weight_grad, Tensor coverage_grad, "
       "Tensor coverage_weight_grad, Tensor past_grad)",
       {at::Tag::pt2_compliant_tag});

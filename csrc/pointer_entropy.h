@@ -75,8 +75,8 @@ RLSEQ2SEQ_HOST_DEVICE inline MixtureEntropy<Real> mixture_entropy(Real mean, Rea
   const Real log_gate = log_sigmoid(gate_logit), gate = std::exp(log_gate);
   const Real level = mean + copied.raised;
   const Real both = gate / (1 + std::exp(gate_logit));  // g (1 - g)
-  return {copied.entropy - (gate == 0 ? Real(0) : gate * (log_gate + mean)), gate, level + log_total,
-          both == 0 ? Real(0) : both * (copied.slope - level - log_gate - 1)};
+  return {copied.entropy - gate * (log_gate + mean), gate, level + log_total,
+          both * (copied.slope - level - log_gate - 1)};
 }
 
 // d H / d attention at a position, given what it holds; none where the mass does not count.

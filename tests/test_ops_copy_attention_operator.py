@@ -105,9 +105,31 @@ def test_opcheck(device: torch.device, kind: str, temporal: bool) -> None:
     outputs = [x.detach() for x in torch.ops.rlseq2seq.copy_attention.default(*inputs)]
     grads = [torch.ones_like(x) for x in outputs]
     inputs = [None if x is None else x.detach() for x in inputs]
-    for wants in (True, False):
-        arguments = (*grads, *inputs, *outputs, wants, not wants)
+    for wants in ((True, True, False), (False, False, True)):
+        arguments = (*grads, *inputs, *outputs, *wants)
         torch.library.opcheck(torch.ops.rlseq2seq.copy_attention_backward.default, arguments)
+
+
+@pytest.mark.parametrize("temporal", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_nobody_asks_for_changes_nothing_else(device: torch.device, kind: str, temporal: bool) -> None:
+    """As a loop asks: at each step for gradients of its rows, after the last for those of memory and weights."""
+    case = moved(attention_case(13, 30, 70, shared=10, kind=kind, temporal=temporal), device, torch.float64)
+    inputs = [case.get(name) for name in ["query", "keys", "values", "mask", *NAMES[3:]]]
+    outputs = torch.ops.rlseq2seq.copy_attention.default(*inputs)
+    grads = [torch.arange(x.numel()).view_as(x).cos().to(x) for x in outputs]
+
+    def gradients(*wants: bool) -> tuple[Tensor, ...]:
+        operator = torch.ops.rlseq2seq.copy_attention_backward.default
+        return tuple(operator(*grads, *inputs, *outputs, *wants))
+
+    # Of query, keys, values, score weight, coverage, its weight, past.
+    both, rows, memory = gradients(True, True, True), gradients(True, False, False), gradients(False, True, True)
+    for place, asked, left in [(i, rows, memory) for i in (0, 4, 6)] + [(i, memory, rows) for i in (1, 2)]:
+        torch.testing.assert_close(asked[place], both[place], rtol=1e-12, atol=1e-12)
+        assert left[place].numel() == 0
+    for place in (3, 5):
+        torch.testing.assert_close((rows[place], memory[place]), (both[place], both[place]), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", KINDS)

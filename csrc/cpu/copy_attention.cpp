@@ -170,11 +170,11 @@ T mean_gradient(const AttentionShape& s, const AttentionSaved<T, T>& saved, cons
 template <class T>
 T temporal_gradient(const T* past, const AttentionSaved<T, T>& saved, T* past_grad, T grad, int64_t at) {
   if (past[at] == kMinusInfinity<T>) {
-    past_grad[at] = 0;
+    if (past_grad != nullptr) past_grad[at] = 0;
     return grad + saved.grad_past[at];
   }
   const T kept = past[at] - saved.new_past[at];  // the log of what share of the new sum the past has
-  past_grad[at] = saved.grad_past[at] * std::exp(kept) - grad;
+  if (past_grad != nullptr) past_grad[at] = saved.grad_past[at] * std::exp(kept) - grad;
   return grad - saved.grad_past[at] * std::expm1(kept);
 }
 
@@ -285,7 +285,8 @@ void add_sums(const AttentionShape& s, const AttentionGradients<T, T>& out, cons
     std::fill(to, to + n, T{0});
     for (int64_t u = 0; u < count; ++u) add_scaled(to, from + u * unit_size, T{1}, n);
   };
-  at::parallel_for(0, s.rows, grain(units * s.score_size), [&](int64_t begin, int64_t end) {
+  const int64_t queries = out.query == nullptr ? 0 : s.rows;
+  at::parallel_for(0, queries, grain(units * s.score_size), [&](int64_t begin, int64_t end) {
     for (int64_t n = begin; n < end; ++n) {
       const T* from = sums + n / s.shared * units * unit_size + n % s.shared * s.score_size;
       total(out.query + n * s.score_size, from, units, s.score_size);
@@ -347,18 +348,19 @@ AttentionGradientTensors copy_attention_backward_cpu(
     const at::Tensor& query, const at::Tensor& keys, const at::Tensor& values, const at::Tensor& mask,
     const OptionalTensor& score_weight, const OptionalTensor& coverage, const OptionalTensor& coverage_weight,
     const OptionalTensor& past, const at::Tensor& context, const at::Tensor& attention, const at::Tensor& new_past,
-    bool wants_keys, bool wants_values) {
+    bool wants_rows, bool wants_keys, bool wants_values) {
   const AttentionArguments a{query, keys, values, mask, score_weight, coverage, coverage_weight, past};
   const char* op = "copy_attention_backward";
   const AttentionShape shape = check_attention(op, a);
   const AttentionSavedReader saved(op, shape, a,
                                    {grad_context, grad_attention, grad_past, context, attention, new_past});
-  AttentionGradientTensors gradients = empty_gradients(shape, a, wants_keys, wants_values);
+  const AttentionNeeds needs{wants_rows, wants_keys, wants_values};
+  AttentionGradientTensors gradients = empty_gradients(shape, a, needs);
   const auto run = [&](auto zero) {
     using T = decltype(zero);
     const AttentionReader<T, T> reader(a);
     backward(reader.strided(shape), reader.addresses(), saved.addresses<T, T>(),
-             gradient_addresses<T, T>(gradients, a, wants_keys, wants_values), query.options());
+             gradient_addresses<T, T>(gradients, a, needs), query.options());
   };
   query.scalar_type() == at::kFloat ? run(0.0f) : run(0.0);
   return gradients;

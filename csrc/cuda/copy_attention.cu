@@ -260,23 +260,44 @@ struct Attend {
   }
 };
 
-}  // namespace
+// What the current device says of itself; a guess costs time only, and the launch will tell what is wrong.
+int64_t attribute(cudaDeviceAttr name, int guess) {
+  int device = 0, value = 0;
+  const bool known =
+      cudaGetDevice(&device) == cudaSuccess && cudaDeviceGetAttribute(&value, name, device) == cudaSuccess;
+  return known ? value : guess;
+}
 
-AttentionPlan plan_attention(const AttentionShape& shape, bool backward, bool vectors) {
-  int device = 0, sms = 0;
-  if (cudaGetDevice(&device) != cudaSuccess ||
-      cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, device) != cudaSuccess) {
-    sms = 132;  // a guess costs time only; the launch will tell what is wrong
-  }
-  // As many as there are registers for, so that all blocks run at once.
-  const int blocks_an_sm = !backward ? 8 : shape.shared > 1 ? 4 : 7;
-  const int64_t groups = backward ? 1 : (shape.shared + kRowGroup - 1) / kRowGroup;
-  const int64_t blocks = std::max<int64_t>(shape.sources * groups, 1);
+// For about so many blocks, where each source has `groups` blocks a split.
+AttentionPlan plan_of(const AttentionShape& shape, int64_t groups, int64_t blocks, bool vectors) {
   // At least two positions a warp, lest the parts outweigh what they are made of.
   const int64_t useful = std::min<int64_t>(kMostSplits, shape.positions / (2 * kWarps));
-  const int64_t wanted = std::max<int64_t>(std::min<int64_t>(blocks_an_sm * sms / blocks, useful), 1);
+  const int64_t a_split = std::max<int64_t>(shape.sources * groups, 1);
+  const int64_t wanted = std::max<int64_t>(std::min<int64_t>(blocks / a_split, useful), 1);
   const int64_t chunk = std::clamp<int64_t>((shape.positions + wanted - 1) / wanted, 1, kMostPositions);
   return {static_cast<int>((shape.positions + chunk - 1) / chunk), static_cast<int>(chunk), vectors};
+}
+
+}  // namespace
+
+AttentionPlan plan_attention(const AttentionShape& shape, bool vectors) {
+  // As many blocks as there are registers for, so that all run at once.
+  const int64_t groups = (shape.shared + kRowGroup - 1) / kRowGroup;
+  return plan_of(shape, groups, 8 * attribute(cudaDevAttrMultiProcessorCount, 132), vectors);
+}
+
+AttentionPlan plan_attention_backward(const AttentionShape& shape, bool vectors, int64_t bytes, bool wants_rows) {
+  const int64_t running = (shape.shared > 1 ? 4 : 7) * attribute(cudaDevAttrMultiProcessorCount, 132);
+  // A block comes back to its positions for each group of rows. Where no parts of queries grow with the number of
+  // blocks, there are so many that two thirds of the second-level cache hold what those that run come back to.
+  int64_t blocks = running;
+  if (!wants_rows && shape.shared > kRowGroup) {
+    const int64_t cached = attribute(cudaDevAttrL2CacheSize, 50 << 20) / 3 * 2;
+    const int64_t position = 2 * bytes * (shape.score_size + shape.value_size);
+    const int64_t chunk = std::max<int64_t>(cached / std::max<int64_t>(running * position, 1), 1);
+    blocks = std::max(blocks, shape.sources * ((shape.positions + chunk - 1) / chunk));
+  }
+  return plan_of(shape, 1, blocks, vectors);
 }
 
 int64_t attention_scratch(const AttentionShape& shape, const AttentionPlan& plan) {

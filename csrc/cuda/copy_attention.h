@@ -15,12 +15,14 @@ struct AttentionPlan {
   bool vectors;  // rows start at multiples of 16 bytes, and are multiples of 16 bytes long
 };
 
-// `backward` takes all rows of a source in one block, `forward` a group of them. Asks the current device for its size.
-AttentionPlan plan_attention(const AttentionShape& shape, bool backward, bool vectors);
+// Forward, a block takes a group of the rows of a source, backward all of them, group after group. Numbers of keys and
+// values have `bytes` bytes. Both ask the current device for its size.
+AttentionPlan plan_attention(const AttentionShape& shape, bool vectors);
+AttentionPlan plan_attention_backward(const AttentionShape& shape, bool vectors, int64_t bytes, bool wants_rows);
 
 // Numbers of type W that the launchers need as scratch.
 int64_t attention_scratch(const AttentionShape& shape, const AttentionPlan& plan);
-int64_t attention_backward_scratch(const AttentionShape& shape, const AttentionPlan& plan);
+int64_t attention_backward_scratch(const AttentionShape& shape, const AttentionPlan& plan, bool wants_rows);
 
 // For T, W = float, float; __nv_bfloat16, float; double, double. On the stream, without waiting for it.
 template <class T, class W>

@@ -13,10 +13,12 @@
 //   tanh          B S A, as forward: 7 us of special functions
 //   instructions  about 25 a number of the keys, 8 of the values: 15 us
 //   parts         14 a source at 7 blocks an SM, 2 A numbers each: 4 MB written and read, in the second-level cache
-// With more than four rows a source, gradients of keys and values are read and written again for each four: in bfloat16
-// that rounds them as often. So a loop of T = 100 steps, whose rows come together (rlseq2seq/ops/over_steps.py), moves
-// 6 B S D numbers 25 times, 7.9 GB in float32 or 2.4 ms, beside 0.7 ms of special functions: smaller chunks, which the
-// second-level cache holds, are the next thing to do.
+// With more than four rows a source, a block comes back to its positions for each four, reading keys and values and
+// adding to their gradients, which in bfloat16 rounds them as often. A loop of T = 100 steps, whose rows come together
+// (rlseq2seq/ops/over_steps.py), so moves 6 B S D numbers 25 times: 7.9 GB in float32, 2.4 ms from memory, beside
+// 0.7 ms of special functions. It asks for no gradients of rows, so there are no parts of queries (B S D T / chunk
+// numbers), and the plan makes chunks of 8 positions instead of 50: the 528 blocks that run come back to 34 MB, which
+// the second-level cache holds, and memory moves 0.3 GB.
 #include "copy_attention_columns.h"
 
 #include <algorithm>
@@ -30,10 +32,10 @@ namespace {
 constexpr int kReduceColumns = 32;
 
 template <class W>
-Scratch<W> parts_in(W* scratch, const AttentionShape& s, const AttentionPlan& plan) {
+Scratch<W> parts_in(W* scratch, const AttentionShape& s, const AttentionPlan& plan, bool wants_rows) {
   W* query = scratch + s.rows;
-  W* score = query + s.rows * plan.splits * s.score_size;
-  return {scratch, query, score, score + s.sources * plan.splits * s.score_size};
+  W* score = wants_rows ? query + s.rows * plan.splits * s.score_size : query;
+  return {scratch, wants_rows ? query : nullptr, score, score + s.sources * plan.splits * s.score_size};
 }
 
 // A block a row.
@@ -59,17 +61,17 @@ __global__ void __launch_bounds__(kThreads)
   means[n] = mean;
 }
 
-// Gradient of a row's energy at a token from that of the normalised energy. Writes that of the past.
+// Gradient of a row's energy at a token from that of the normalised energy. Writes that of the past, if asked for.
 template <class T, class W>
 __device__ W temporal_gradient(const AttentionInputs<T, W>& in, const AttentionSaved<T, W>& saved, W* past_grad, W grad,
                                int64_t at) {
   const W past = in.past[at], from_new = saved.grad_past[at];
   if (past == minus_infinity<W>()) {
-    past_grad[at] = 0;
+    if (past_grad != nullptr) past_grad[at] = 0;
     return grad + from_new;
   }
   const W kept = past - saved.new_past[at];  // the log of what share of the new sum the past has
-  past_grad[at] = from_new * exp_of(kept) - grad;
+  if (past_grad != nullptr) past_grad[at] = from_new * exp_of(kept) - grad;
   return grad - from_new * expm1_of(kept);
 }
 
@@ -143,7 +145,7 @@ __device__ void energy_gradients(W* energy, const AttentionShape& s, const Atten
       if (token) {
         grad = saved.attention[at] * (saved.grad_attention[at] + sum[r] - means[n]);
         if (in.past != nullptr) grad = temporal_gradient(in, saved, out.past, grad, at);
-      } else if (in.past != nullptr) {
+      } else if (out.past != nullptr) {
         out.past[at] = saved.grad_past[at];
       }
       energy[r * plan.chunk + p] = grad;
@@ -190,7 +192,7 @@ __device__ void key_gradients(const W* energy, W* covered, const AttentionShape&
         const W coverage = in.coverage == nullptr ? W{0} : in.coverage[(work.row + r) * s.positions + work.first + p];
         W mine = 0;
         if (inside) mine = columns.template step<kAdditive>(key, r, energy[r * plan.chunk + p], coverage, key_sum);
-        if (in.coverage == nullptr) continue;
+        if (out.coverage == nullptr) continue;
         mine = warp_sum(mine);
         if (lane == 0) covered[(warp * R + r) * plan.chunk + p] += mine;
       }
@@ -222,11 +224,11 @@ __global__ void __launch_bounds__(kThreads, sizeof(W) == 8 || R == 1 ? 1 : 4)
     work.rows = static_cast<int>(s.shared - group < R ? s.shared - group : R);
     work.add = group > 0;
     energy_gradients<T, W, V, R>(energy, s, plan, in, saved, out, scratch.means, work);
-    for (int at = threadIdx.x; in.coverage != nullptr && at < kWarps * R * plan.chunk; at += kThreads) covered[at] = 0;
+    for (int at = threadIdx.x; out.coverage != nullptr && at < kWarps * R * plan.chunk; at += kThreads) covered[at] = 0;
     __syncthreads();
     key_gradients<T, W, kColumns, R, kAdditive>(energy, covered, s, plan, in, out, scratch, work);
     __syncthreads();
-    for (int at = threadIdx.x; in.coverage != nullptr && at < work.rows * work.positions; at += kThreads) {
+    for (int at = threadIdx.x; out.coverage != nullptr && at < work.rows * work.positions; at += kThreads) {
       const int r = at / work.positions, p = at % work.positions;
       W sum = 0;
       for (int warp = 0; warp < kWarps; ++warp) sum += covered[(warp * R + r) * plan.chunk + p];
@@ -267,7 +269,7 @@ struct Differentiate {
   template <int V, int R, bool kAdditive>
   cudaError_t run() const {
     const dim3 grid(static_cast<unsigned>(shape.sources), plan.splits);
-    const size_t memory = sizeof(W) * R * plan.chunk * (in.coverage == nullptr ? 1 : 1 + kWarps);
+    const size_t memory = sizeof(W) * R * plan.chunk * (out.coverage == nullptr ? 1 : 1 + kWarps);
     gradients_of_part<T, W, V, R, kAdditive>
         <<<grid, kThreads, memory, stream>>>(shape, plan, in, saved, out, scratch);
     return cudaGetLastError();
@@ -285,15 +287,15 @@ cudaError_t launch_sum(const W* parts, T* to, int64_t sums, int64_t count, int64
 
 }  // namespace
 
-int64_t attention_backward_scratch(const AttentionShape& shape, const AttentionPlan& plan) {
-  return shape.rows + (shape.rows + 2 * shape.sources) * plan.splits * shape.score_size;
+int64_t attention_backward_scratch(const AttentionShape& shape, const AttentionPlan& plan, bool wants_rows) {
+  return shape.rows + ((wants_rows ? shape.rows : 0) + 2 * shape.sources) * plan.splits * shape.score_size;
 }
 
 template <class T, class W>
 cudaError_t launch_copy_attention_backward(const AttentionShape& shape, const AttentionPlan& plan,
                                            const AttentionInputs<T, W>& in, const AttentionSaved<T, W>& saved,
                                            const AttentionGradients<T, W>& out, W* scratch, cudaStream_t stream) {
-  const Scratch<W> parts = parts_in(scratch, shape, plan);
+  const Scratch<W> parts = parts_in(scratch, shape, plan, out.query != nullptr);
   cudaError_t error = cudaSuccess;
   if (shape.rows > 0) {
     const auto rows = static_cast<unsigned>(shape.rows);

@@ -10,7 +10,7 @@ namespace rlseq2seq::attention {
 template <class W>
 struct Scratch {
   W* means;    // [N]
-  W* query;    // [N, splits, A]
+  W* query;    // [N, splits, A], or null
   W* score;    // [B, splits, A]
   W* covered;  // [B, splits, A], of the weight of coverage
 };
@@ -82,6 +82,7 @@ struct Columns {
       if (in.coverage_weight == nullptr) continue;
       scratch.covered[part + j] = weight_sum[j] + (work.add ? scratch.covered[part + j] : 0);
     }
+    if (scratch.query == nullptr) return;
 #pragma unroll
     for (int r = 0; r < R; ++r) {
       if (r >= work.rows) break;

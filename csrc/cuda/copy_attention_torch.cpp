@@ -62,7 +62,7 @@ AttentionResult copy_attention_cuda(const at::Tensor& query, const at::Tensor& k
     const AttentionReader<T, W> reader(a);
     const AttentionShape shape = reader.strided(checked);
     const AttentionInputs<T, W> in = reader.addresses();
-    const AttentionPlan plan = plan_attention(shape, false, takes_vectors(shape, in));
+    const AttentionPlan plan = plan_attention(shape, takes_vectors(shape, in));
     const at::Tensor scratch = scratch_of<W>(query, attention_scratch(shape, plan));
     C10_CUDA_CHECK(launch_copy_attention(shape, plan, in, attention_addresses<T, W>(result),
                                          scratch.mutable_data_ptr<W>(), c10::cuda::getCurrentCUDAStream()));
@@ -75,7 +75,7 @@ AttentionGradientTensors copy_attention_backward_cuda(
     const at::Tensor& query, const at::Tensor& keys, const at::Tensor& values, const at::Tensor& mask,
     const OptionalTensor& score_weight, const OptionalTensor& coverage, const OptionalTensor& coverage_weight,
     const OptionalTensor& past, const at::Tensor& context, const at::Tensor& attention, const at::Tensor& new_past,
-    bool wants_keys, bool wants_values) {
+    bool wants_rows, bool wants_keys, bool wants_values) {
   const AttentionArguments a{query, keys, values, mask, score_weight, coverage, coverage_weight, past};
   const char* op = "copy_attention_backward";
   const AttentionShape checked = check_attention(op, a);
@@ -83,7 +83,8 @@ AttentionGradientTensors copy_attention_backward_cuda(
   const c10::cuda::CUDAGuard guard(query.device());
   const AttentionSavedReader saved(op, checked, a,
                                    {grad_context, grad_attention, grad_past, context, attention, new_past});
-  AttentionGradientTensors gradients = empty_gradients(checked, a, wants_keys, wants_values);
+  const AttentionNeeds needs{wants_rows, wants_keys, wants_values};
+  AttentionGradientTensors gradients = empty_gradients(checked, a, needs);
   with_types(query.scalar_type(), [&](auto t, auto w) {
     using T = decltype(t);
     using W = decltype(w);
@@ -92,10 +93,10 @@ AttentionGradientTensors copy_attention_backward_cuda(
     const AttentionInputs<T, W> in = reader.addresses();
     const AttentionSaved<T, W> given = saved.addresses<T, W>();
     const bool vectors = takes_vectors(shape, in) && aligned(given.grad_context, 0, 0);
-    const AttentionPlan plan = plan_attention(shape, true, vectors);
-    const at::Tensor scratch = scratch_of<W>(query, attention_backward_scratch(shape, plan));
+    const AttentionPlan plan = plan_attention_backward(shape, vectors, sizeof(T), wants_rows);
+    const at::Tensor scratch = scratch_of<W>(query, attention_backward_scratch(shape, plan, wants_rows));
     C10_CUDA_CHECK(launch_copy_attention_backward(shape, plan, in, given,
-                                                  gradient_addresses<T, W>(gradients, a, wants_keys, wants_values),
+                                                  gradient_addresses<T, W>(gradients, a, needs),
                                                   scratch.mutable_data_ptr<W>(), c10::cuda::getCurrentCUDAStream()));
   });
   return gradients;

@@ -111,6 +111,7 @@ def _fake_backward(
     context: Tensor,
     attention: Tensor,
     new_past: Tensor,
+    wants_rows: bool,
     wants_keys: bool,
     wants_values: bool,
 ) -> _Gradients:
@@ -121,13 +122,13 @@ def _fake_backward(
         return query.new_empty(0 if tensor is None else tensor.shape, dtype=_weight_type(query))
 
     return (
-        query.new_empty(query.shape),
+        like(query if wants_rows else None),
         like(keys if wants_keys else None),
         like(values if wants_values else None),
         like(score_weight),
-        weights_like(coverage),
+        weights_like(coverage if wants_rows else None),
         like(coverage_weight),
-        weights_like(past),
+        weights_like(past if wants_rows else None),
     )
 
 
@@ -141,7 +142,9 @@ def _save(ctx: Any, inputs: tuple[Tensor | None, ...], output: tuple[Tensor, Ten
 
 def _backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
     needs = ctx.needs_input_grad
-    found = torch.ops.rlseq2seq.copy_attention_backward.default(*grads, *ctx.saved_tensors, needs[1], needs[2])
+    # Those of rows, which are small beside keys and values, are made whether or not all of them are asked for.
+    wants = any(needs[i] for i in (0, 5, 7)), needs[1], needs[2]
+    found = torch.ops.rlseq2seq.copy_attention_backward.default(*grads, *ctx.saved_tensors, *wants)
     query, keys, values, score_weight, coverage, coverage_weight, past = found
     by_input = (query, keys, values, None, score_weight, coverage, coverage_weight, past)
     return tuple(grad if need else None for grad, need in zip(by_input, needs, strict=True))

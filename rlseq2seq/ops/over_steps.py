@@ -127,7 +127,7 @@ class _Memory(torch.autograd.Function):
         memory = keys, values, mask, score_weight, coverage, coverage_weight, past
         needs = ctx.needs_input_grad
         found = torch.ops.rlseq2seq.copy_attention_backward.default(
-            *grads, query, *memory, context, attention, new_past, needs[1], needs[2]
+            *grads, query, *memory, context, attention, new_past, False, needs[1], needs[2]
         )
         _, keys_grad, values_grad, score_grad, _, coverage_weight_grad, _ = found
         by_input = None, keys_grad, values_grad, None, score_grad, coverage_weight_grad
@@ -152,7 +152,9 @@ class _Attend(torch.autograd.Function):
         query, coverage, past, *results = ctx.saved_tensors
         passes, number, (keys, values, mask, score_weight, coverage_weight) = ctx.place
         memory = keys, values, mask, score_weight, coverage, coverage_weight, past
-        found = torch.ops.rlseq2seq.copy_attention_backward.default(*grads, query, *memory, *results, False, False)
+        found = torch.ops.rlseq2seq.copy_attention_backward.default(
+            *grads, query, *memory, *results, True, False, False
+        )
         left = *grads, query, coverage, past, *results
         _steps_of_this_pass(passes)[number] = tuple(None if x is None else x.detach() for x in left)
         by_input = grads[0].new_zeros(()), None, found[0], found[4], found[6]
