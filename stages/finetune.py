@@ -26,8 +26,9 @@ def main() -> None:
     config, runtime = load(FinetuneConfig, "finetune"), load(RuntimeConfig, "runtime")
     device = set_up_device(runtime)
     model, vocabulary = load_model(MLE, device)
-    # Dropout would make the policy that is trained another one than the policy that is sampled.
-    model.dropout.p = 0.0
+    if config.reinforces:
+        # Dropout would make the policy that is trained another one than the policy that is sampled.
+        model.dropout.p = 0.0
     pretrained = load_model(MLE, device)[0].eval() if config.kl.weight else None
     train_store, validation_store = TokenStore(TOKENS, "train"), TokenStore(TOKENS, "validation")
     order = BatchOrder(train_store, config.batch_size, config.seed)

@@ -23,7 +23,7 @@ def test_eta_mixes_in_maximum_likelihood(device: torch.device, method: str, eta:
     mle = maximum_likelihood(model, model.encode(batch.sources, batch.source_lengths), batch, 0.25)
     loss, _ = run(model, batch, finetune_config(method, eta=fixed(eta), coverage__weight=0.25))
     torch.testing.assert_close(loss.total, eta * rl.total + (1 - eta) * mle.total)
-    assert loss.tokens == rl.tokens + (mle.tokens if eta < 1 else 0)
+    assert loss.tokens == (rl.tokens if eta > 0 else 0) + (mle.tokens if eta < 1 else 0)
     assert ("nll" in loss.facts) == (eta < 1)
 
 

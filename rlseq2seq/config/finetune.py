@@ -63,6 +63,11 @@ class FinetuneConfig:
     coverage: CoverageConfig
     validation: ValidationConfig
 
+    @property
+    def reinforces(self) -> bool:
+        """Whether there is any reinforcement: with eta 0 throughout, training by maximum likelihood goes on."""
+        return self.eta.start > 0 or (self.eta.end > 0 and self.eta.schedule != "constant")
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.samples < 2 and self.method in ("rloo", "grpo", "mrt"):

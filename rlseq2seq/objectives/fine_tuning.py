@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from torch import Tensor
+
 from rlseq2seq.config.finetune import FinetuneConfig
 from rlseq2seq.data.batches import Batch
 from rlseq2seq.models.protocol import Seq2Seq
@@ -39,11 +41,16 @@ class FineTuning:
     def __call__(self, batch: Batch, step: int) -> Loss:
         """The loss at ``step``."""
         memory = self._model.encode(batch.sources, batch.source_lengths)
+        if not self._config.reinforces:
+            return self._likelihood(memory, batch, step)
         eta = scheduled(self._config.eta, step)
         rl = self._method(memory, batch, step)
         if eta == 1:
             return rl
-        inputs = decoder_inputs(self._model, memory, batch.targets, step, self._config.exposure_bias)
-        mle = maximum_likelihood(self._model, memory, batch, self._config.coverage.weight, inputs)
+        mle = self._likelihood(memory, batch, step)
         total = eta * rl.total + (1 - eta) * mle.total
         return Loss(total, rl.facts | mle.facts, rl.tokens + mle.tokens, rl.remembered)
+
+    def _likelihood(self, memory: tuple[Tensor, ...], batch: Batch, step: int) -> Loss:
+        inputs = decoder_inputs(self._model, memory, batch.targets, step, self._config.exposure_bias)
+        return maximum_likelihood(self._model, memory, batch, self._config.coverage.weight, inputs)
