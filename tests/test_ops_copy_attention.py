@@ -334,3 +334,24 @@ def test_the_past_is_the_log_sum_exp_of_all_energies_and_gradients_reach_the_fir
     hidden = case["keys"] + queries.to(device)[:, :, None]
     energies = torch.tanh(hidden) @ case["score_weight"]
     torch.testing.assert_close(found[0][case["mask"]], energies.logsumexp(0)[case["mask"]])
+
+
+@pytest.mark.parametrize("shift", [9.0, 11.0, 30.0, 60.0])
+@pytest.mark.parametrize("size", [1, 2, 65])
+def test_keys_and_queries_far_apart_whose_sum_is_small(device: torch.device, size: int, shift: float) -> None:
+    """Rows that share a key may share its exponential only where no product of exponentials overflows or is lost."""
+    case = attention_case(5, 12, 9, 0.5, shared=4, sizes=(size, 3), kind="additive")
+    near, far = case["keys"] + shift, case["query"] - shift
+    case |= {"keys": torch.where(torch.rand(3, 9, 1) < 0.5, near, case["keys"]), "query": far}
+    case["query"][::3] += shift  # some rows stay near
+    found = results_and_gradients(copy_attention, moved(case, device, torch.float32))
+    rounded = {k: v.double() if v.is_floating_point() else v for k, v in moved(case, device, torch.float32).items()}
+    assert_agree(found, results_and_gradients(reference.copy_attention, rounded), torch.float32)
+
+
+def test_what_is_not_finite_stays_in_the_rows_that_share_it(device: torch.device) -> None:
+    case = moved(attention_case(6, 12, 9, shared=4, sizes=(6, 3), kind="additive"), device, torch.float32)
+    case["mask"][:] = True
+    case["query"][1, 4], case["keys"][2, 3, 5] = torch.nan, torch.nan
+    lost = called(copy_attention, case).attention.isnan()
+    assert lost.any(1).nonzero()[:, 0].tolist() == [1, 8, 9, 10, 11]

@@ -249,8 +249,11 @@ void padding_gradients(const BackwardJob<T>& job, int64_t b, int64_t i) {
 }
 
 // Positions that one unit of work takes; each unit has its own sums over positions, [R + 2, A]: those of the queries,
-// of the score weight and of the weight of coverage.
-constexpr int64_t kUnitPositions = 32;
+// of the score weight and of the weight of coverage. With many rows it takes more, lest those sums be what is written.
+int64_t unit_positions(const AttentionShape& s) { return std::max<int64_t>(32, 4 * s.shared); }
+
+// Positions that read the vectors of a row together, while these are in the first-level cache.
+constexpr int64_t kTogether = 2;
 
 template <class T>
 void unit_gradients(const BackwardJob<T>& job, T* sums, T* unwanted, int64_t b, int64_t begin, int64_t end) {
@@ -258,22 +261,33 @@ void unit_gradients(const BackwardJob<T>& job, T* sums, T* unwanted, int64_t b, 
   std::fill(sums, sums + (s.shared + 2) * s.score_size, T{0});
   T* score_sum = sums + s.shared * s.score_size;
   T* coverage_sum = in.coverage == nullptr ? nullptr : score_sum + s.score_size;
-  std::vector<float> room;
-  for (int64_t i = begin; i < end; ++i) {
+  std::vector<float> room[kTogether];
+  const float* powers[kTogether];
+  const auto sums_at = [&](int64_t i) {
     const int64_t place = b * s.positions + i;
-    const PositionSums<T> to{out.keys == nullptr ? unwanted : out.keys + place * s.score_size,
-                             out.values == nullptr ? nullptr : out.values + place * s.value_size, sums, score_sum,
-                             coverage_sum};
-    const bool token = in.mask[place];
-    if (token && s.shared > 0) {
-      const T* key = in.keys + b * s.keys_stride + i * s.score_size;
-      const float* const powers = key_exponentials(queries, key, room, s.score_size);
-      for (int64_t r = 0; r < s.shared; ++r) row_gradients(job, to, powers, b, i, r);
-      continue;
+    return PositionSums<T>{out.keys == nullptr ? unwanted : out.keys + place * s.score_size,
+                           out.values == nullptr ? nullptr : out.values + place * s.value_size, sums, score_sum,
+                           coverage_sum};
+  };
+  const auto token_at = [&](int64_t i) { return in.mask[b * s.positions + i] && s.shared > 0; };
+  for (int64_t first = begin; first < end; first += kTogether) {
+    const int64_t last = std::min(first + kTogether, end);
+    for (int64_t i = first; i < last; ++i) {
+      if (token_at(i)) {
+        const T* key = in.keys + b * s.keys_stride + i * s.score_size;
+        powers[i - first] = key_exponentials(queries, key, room[i - first], s.score_size);
+        continue;
+      }
+      const PositionSums<T> to = sums_at(i);
+      std::fill(to.key, to.key + s.score_size, T{0});
+      if (to.value != nullptr) std::fill(to.value, to.value + s.value_size, T{0});
+      padding_gradients(job, b, i);
     }
-    std::fill(to.key, to.key + s.score_size, T{0});
-    if (to.value != nullptr) std::fill(to.value, to.value + s.value_size, T{0});
-    padding_gradients(job, b, i);
+    for (int64_t r = 0; r < s.shared; ++r) {
+      for (int64_t i = first; i < last; ++i) {
+        if (token_at(i)) row_gradients(job, sums_at(i), powers[i - first], b, i, r);
+      }
+    }
   }
 }
 
@@ -310,13 +324,13 @@ void backward(const AttentionShape& s, const AttentionInputs<T, T>& in, const At
   at::parallel_for(0, s.rows, grain(s.positions + s.value_size), [&](int64_t begin, int64_t end) {
     for (int64_t n = begin; n < end; ++n) means[n] = mean_gradient(s, saved, in.mask + n / s.shared * s.positions, n);
   });
-  const int64_t units = (s.positions + kUnitPositions - 1) / kUnitPositions;
+  const int64_t most = unit_positions(s), units = (s.positions + most - 1) / most;
   const int64_t unit_size = (s.shared + 2) * s.score_size;
   const at::Tensor all_sums = at::empty({s.sources * units, unit_size}, options);
   T* sums = all_sums.mutable_data_ptr<T>();
   const QueryExponentials queries = query_exponentials(s, in);
   const BackwardJob<T> job{s, in, saved, out, means, queries};
-  at::parallel_for(0, s.sources * units, grain(kTanh * kUnitPositions * unit_size), [&](int64_t begin, int64_t end) {
+  at::parallel_for(0, s.sources * units, grain(kTanh * most * unit_size), [&](int64_t begin, int64_t end) {
     std::vector<T> unwanted(out.keys == nullptr ? s.score_size : 0);
     for (int64_t unit = begin; unit < end; ++unit) {
       const int64_t b = unit / units, cut = unit % units;
