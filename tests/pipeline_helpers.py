@@ -37,6 +37,7 @@ PARAMS = {
     "finetune.updates": 40,
     "finetune.batch_size": 8,
     "finetune.learning_rate": 0.003,
+    "finetune.reward.beta": 1.0,
     "finetune.validation.every": 20,
     "finetune.validation.pairs": 20,
     "evaluate.bootstrap_samples": 200,

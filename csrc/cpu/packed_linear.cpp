@@ -11,7 +11,6 @@
 #include <algorithm>
 
 namespace rlseq2seq {
-namespace {
 
 at::Tensor pack_weight_cpu(const at::Tensor& weight) {
   check_weight(weight);
@@ -29,6 +28,8 @@ at::Tensor pack_weight_cpu(const at::Tensor& weight) {
   });
   return packed;
 }
+
+namespace {
 
 at::Tensor packed_linear_cpu(const at::Tensor& inputs, const at::Tensor& packed, const at::Tensor& start) {
   const bool library = inputs.scalar_type() == at::kDouble;

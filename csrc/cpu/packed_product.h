@@ -4,10 +4,14 @@
 #include "panels.h"
 
 #include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
 
 #include <algorithm>
 
 namespace rlseq2seq {
+
+// A weight [O, I] with any strides as panels; in float64 as one panel of all outputs.
+at::Tensor pack_weight_cpu(const at::Tensor& weight);
 
 // All outputs of `panels` for the rows; panels are shared out among threads, cut by rows so that none is idle.
 inline void multiply_panels(const float* panels, int64_t outputs, const PanelRows& all) {
