@@ -102,7 +102,7 @@ def test_the_share_of_own_words_is_the_scheduled_one(device: torch.device, metho
     model = TableModel(SIZE, width=6).to(device)
     batch = move(random_batch(0, SIZE, copies=COPIES, size=1), device)
     memory = model.encode(batch.sources, batch.source_lengths)
-    many = torch.full((4000, 5), 8, device=device)
+    many = torch.arange(SIZE - 5, SIZE, device=device).expand(4000, -1)
     schedule = {"schedule": "linear", "start": 0.0, "end": 0.5, "steps": 100}
     config = exposure(method, probability=1.0)
     config = replace(config, probability=replace(config.probability, **schedule))
