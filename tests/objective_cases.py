@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from tiny import TableModel, every_sequence, move, random_batch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rlseq2seq.config.base import parse, read_params
 from rlseq2seq.config.finetune import FinetuneConfig
@@ -84,7 +84,7 @@ def run(model: Any, batch: Batch, config: FinetuneConfig, seed: int = 0, **other
     return tuned(model, config, recorder, **others)(batch, 0), recorder
 
 
-def gradient(loss: Tensor, model: TableModel) -> Tensor:
+def gradient(loss: Tensor, model: nn.Module) -> Tensor:
     """All of it, in one vector."""
     return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()))])
 
