@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import TableModel, move, random_batch, tiny_model
+from tiny import VARIANTS, TableModel, move, random_batch, tiny_model
 from torch import Tensor
 
 from rlseq2seq.config.base import parse, read_params
@@ -13,7 +13,7 @@ from rlseq2seq.errors import UserError
 from rlseq2seq.models.pointer_generator import PointerGenerator
 from rlseq2seq.objectives.exposure_bias import decoder_inputs, soft_argmax, top_k_mixture
 from rlseq2seq.objectives.maximum_likelihood import maximum_likelihood
-from rlseq2seq.objectives.scoring import teacher_forced
+from rlseq2seq.objectives.scoring import score_tokens, teacher_forced
 from rlseq2seq.ops import mixture_log_probs
 from rlseq2seq.token_ids import UNKNOWN
 
@@ -209,6 +209,22 @@ def test_noise_never_enters_the_loss_or_decoding(device: torch.device, method: s
     losses = [maximum_likelihood(model, memory, batch, 0.0, inputs).total for _ in range(2)]
     assert torch.equal(*losses)
     assert torch.equal(greedy(model, memory, 5).tokens, greedy(model, memory, 5).tokens)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_variant_scores_as_it_writes_what_it_reads(device: torch.device, method: str) -> None:
+    """The pass that writes and the one that scores are the same model: coverage, temporal attention, empty sources."""
+    batch = move(random_batch(0, SIZE, copies=COPIES, size=3, width=4, empty=True), device)
+    for variant in [v for v in VARIANTS if v.output_weights == "tied"]:  # others differ after the recurrence alone
+        model = variant.model(SIZE).to(device)
+        memory = model.encode(batch.sources, batch.source_lengths)
+        inputs = decoder_inputs(model, memory, batch.targets, 0, exposure(method, selection="soft"))
+        assert inputs is not None
+        scored = score_tokens(model, memory, batch.targets, batch.target_lengths, inputs)
+        written = distributions(model, memory, inputs)[scored.row, scored.step].gather(1, scored.tokens[:, None])
+        torch.testing.assert_close(scored.log_probs.exp(), written[:, 0])
+        maximum_likelihood(model, memory, batch, 1.0, inputs).total.backward()
+        assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 
 
 def test_a_sharpness_of_0_is_refused() -> None:

@@ -281,6 +281,13 @@ def test_later_epochs_go_over_the_same_samples_and_clip(device: torch.device) ->
     assert len(recorder.tokens) == 2
 
 
+def test_later_epochs_have_the_entropy_bonus_too(device: torch.device) -> None:
+    model, batch = make_table(device)
+    fine_tuning = tuned(model, finetune_config("grpo", grpo__epochs=2, entropy=0.3))
+    first = gradient(fine_tuning(batch, 0).total, model)
+    torch.testing.assert_close(gradient(fine_tuning(batch, 1).total, model), first)
+
+
 # --- learning
 
 
