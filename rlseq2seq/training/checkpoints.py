@@ -21,7 +21,8 @@ _PREFIX = "step-"
 
 @dataclass
 class Progress:
-    """How far a run is. ``history`` has a row for each validation."""
+    """How far a run is. ``history`` has a row for each validation; ``sums`` are of facts since then, with ``counts``
+    of the steps that told each."""
 
     step: int = 0
     best_step: int = 0
@@ -30,6 +31,7 @@ class Progress:
     stopped_early: bool = False
     history: list[dict[str, float]] = field(default_factory=list)
     sums: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
 
 
 class Checkpoints:

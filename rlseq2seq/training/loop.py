@@ -111,9 +111,9 @@ def _update(
     _remember(beside, loss)
     progress.step += 1
     facts = {"loss": loss.total.detach(), **loss.facts}
-    sums = {"steps": 1.0, **{name: fact.item() for name, fact in facts.items()}}
-    for name, number in sums.items():
-        progress.sums[name] = progress.sums.get(name, 0.0) + number
+    for name, fact in facts.items():
+        progress.sums[name] = progress.sums.get(name, 0.0) + fact.item()
+        progress.counts[name] = progress.counts.get(name, 0) + 1
 
 
 @torch.no_grad()
@@ -152,11 +152,9 @@ def _validate(
     model.eval()
     scores = validate()
     _check_finite(plan, progress.step, {"validation loss": scores["validation_loss"]})
-    steps = progress.sums.pop("steps", 1.0)
-    progress.history.append(
-        {"step": progress.step, **{name: total / steps for name, total in progress.sums.items()}, **scores}
-    )
-    progress.sums = {}
+    means = {name: total / progress.counts[name] for name, total in progress.sums.items()}
+    progress.history.append({"step": progress.step, **means, **scores})
+    progress.sums, progress.counts = {}, {}
     score = -scores["validation_loss"] if plan.validation.metric == "loss" else scores["validation_rouge_l"]
     if progress.best_score is None or score > progress.best_score:
         progress.best_score, progress.best_step, progress.stale_validations = score, progress.step, 0
