@@ -63,6 +63,7 @@ def test_the_encoder_runs_once_however_many_samples(device: torch.device, method
         ("rloo", {"baseline": "learned"}, "finetune: baseline learned is for reinforce"),
         ("reinforce", {"gamma": 0.0}, "finetune.gamma is 0.0"),
         ("reinforce", {"eta": fixed(1.5)}, "finetune.eta.start is 1.5"),
+        ("rloo", {"kl__target": 1.0}, "finetune.kl: target adapts a weight that is above 0"),
     ],
 )
 def test_what_does_not_fit_together_is_refused_with_a_reason(
