@@ -179,6 +179,7 @@ def test_what_may_be_null_may_be_a_number_too(key: str) -> None:
     section = key.split(".")[0]
     for value in (None, 1):
         params = changed(key, lambda mapping, name, value=value: mapping.__setitem__(name, value))
+        params["finetune"]["kl"]["weight"] = 1.0  # which the target is for
         parse(SECTIONS[section], params[section], section)
 
 

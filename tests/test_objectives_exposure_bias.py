@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import TableModel, move, random_batch, tiny_model
+from tiny import VARIANTS, TableModel, move, random_batch, tiny_model
 from torch import Tensor
 
 from rlseq2seq.config.base import parse, read_params
@@ -13,7 +13,7 @@ from rlseq2seq.errors import UserError
 from rlseq2seq.models.pointer_generator import PointerGenerator
 from rlseq2seq.objectives.exposure_bias import decoder_inputs, soft_argmax, top_k_mixture
 from rlseq2seq.objectives.maximum_likelihood import maximum_likelihood
-from rlseq2seq.objectives.scoring import teacher_forced
+from rlseq2seq.objectives.scoring import score_tokens, teacher_forced
 from rlseq2seq.ops import mixture_log_probs
 from rlseq2seq.token_ids import UNKNOWN
 
@@ -75,6 +75,21 @@ def test_greedy_inputs_are_the_greedy_decoding(device: torch.device) -> None:
         torch.testing.assert_close(inputs[row, :length], expected[:length])
 
 
+def test_words_that_are_read_may_be_generated_ones_alone(device: torch.device) -> None:
+    model, batch, memory = case(device, seed=3)
+
+    def read(distribution: str) -> Tensor:
+        config = exposure("scheduled_sampling", tokens="greedy", distribution=distribution)
+        inputs = decoder_inputs(model, memory, batch.targets, 0, config)
+        assert inputs is not None
+        return inputs
+
+    final, generation = read("final"), read("generation")
+    assert not torch.equal(final, generation)
+    model.gate.bias.data.fill_(1e4)
+    torch.testing.assert_close(read("final"), generation)
+
+
 def test_words_that_were_sampled_are_learned_as_gold_ones_are(device: torch.device) -> None:
     model, batch, memory = case(device, output_weights="separate")
     inputs = decoder_inputs(model, memory, batch.targets, 0, exposure("scheduled_sampling"))
@@ -109,9 +124,12 @@ def test_the_share_of_own_words_is_the_scheduled_one(device: torch.device, metho
     torch.manual_seed(0)
     inputs = decoder_inputs(model, memory, many, 60, config)
     assert inputs is not None
-    gold = (inputs == teacher_forced(model, many))[:, 1:, 0].double().mean(0)
+    each = (inputs == teacher_forced(model, many))[:, 1:, 0]
+    gold = each.double().mean(0)
     # A greedy or sampled word may be the gold one by chance, a mixture hardly.
     assert (gold > 0.66).all() and (method == "scheduled_sampling" or (gold < 0.74).all())
+    # A coin is thrown for each token, not for each text.
+    assert (each == each[:, :1]).all(1).double().mean() < 0.6
 
 
 @pytest.mark.parametrize("distribution", ["final", "generation"])
@@ -141,6 +159,17 @@ def test_e2e_inputs_are_the_top_k_mixture(device: torch.device, k: int) -> None:
     kept = probs * (probs >= smallest)
     expected = (kept / kept.sum(-1, keepdim=True)) @ model.embedding.weight
     torch.testing.assert_close(inputs[:, 1:], expected)
+
+
+def test_e2e_inputs_may_be_chosen_softly_and_ever_more_sharply(device: torch.device) -> None:
+    model, batch, memory = case(device, copy=False)
+    config = exposure("e2e_backprop", top_k=3, selection="soft")
+    config = replace(config, alpha=replace(config.alpha, schedule="linear", start=1.0, end=5.0, steps=10))
+    inputs = decoder_inputs(model, memory, batch.targets, 5, config)
+    assert inputs is not None
+    log_probs = distributions(model, memory, inputs)[:, :-1, :SIZE].log()
+    expected = top_k_mixture(log_probs.flatten(0, 1), 3, alpha=3.0) @ model.embedding.weight
+    torch.testing.assert_close(inputs[:, 1:].flatten(0, 1), expected)
 
 
 def test_weights_of_mixtures_sum_to_1() -> None:
@@ -213,10 +242,29 @@ def test_noise_never_enters_the_loss_or_decoding(device: torch.device, method: s
     assert torch.equal(greedy(model, memory, 5).tokens, greedy(model, memory, 5).tokens)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_every_variant_scores_as_it_writes_what_it_reads(device: torch.device, method: str) -> None:
+    """The pass that writes and the one that scores are the same model: coverage, temporal attention, empty sources."""
+    batch = move(random_batch(0, SIZE, copies=COPIES, size=3, width=4, empty=True), device)
+    for variant in [v for v in VARIANTS if v.output_weights == "tied"]:  # others differ after the recurrence alone
+        model = variant.model(SIZE).to(device)
+        memory = model.encode(batch.sources, batch.source_lengths)
+        inputs = decoder_inputs(model, memory, batch.targets, 0, exposure(method, selection="soft"))
+        assert inputs is not None
+        scored = score_tokens(model, memory, batch.targets, batch.target_lengths, inputs)
+        written = distributions(model, memory, inputs)[scored.row, scored.step].gather(1, scored.tokens[:, None])
+        torch.testing.assert_close(scored.log_probs.exp(), written[:, 0])
+        maximum_likelihood(model, memory, batch, 1.0, inputs).total.backward()
+        assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
 def test_a_sharpness_of_0_is_refused() -> None:
     # It would feed the mean of all embeddings, whatever the model says.
     with pytest.raises(UserError, match=r"alpha\.start is 0\.0: must be greater than 0"):
         exposure("soft", alpha=0.0)
+    to_0 = {"schedule": "linear", "start": 1.0, "end": 0.0, "steps": 10}
+    with pytest.raises(UserError, match=r"alpha\.end is 0\.0: must be greater than 0"):
+        parse(ExposureConfig, read_params()["pretrain"]["exposure_bias"] | {"alpha": to_0}, "exposure_bias")
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -45,6 +45,24 @@ def test_the_share_of_likelihood_may_read_own_words(device: torch.device) -> Non
     assert run(model, batch, finetune_config("rloo", eta=fixed(0.5), exposure_bias=own))[0].facts["nll"] != gold
 
 
+def test_the_share_of_own_words_follows_its_schedule(device: torch.device) -> None:
+    model = tiny_model(SIZE).to(device)
+    batch = move(random_batch(0, SIZE, copies=1), device)
+    from_0 = {"schedule": "step", "start": 0.0, "end": 1.0, "steps": 3}
+    own = read_params()["finetune"]["exposure_bias"] | {"method": "e2e_backprop", "probability": from_0}
+    fine_tuning = tuned(model, finetune_config("rloo", eta=fixed(0.5), exposure_bias=own))
+    before, after = (fine_tuning(batch, step).facts["nll"] for step in (2, 3))
+    assert before == run(model, batch, finetune_config("rloo", eta=fixed(0.5)))[0].facts["nll"] != after
+
+
+@pytest.mark.parametrize("eta", [0.5, 1.0])
+def test_what_is_to_be_remembered_is_told_beside_likelihood_too(device: torch.device, eta: float) -> None:
+    model = tiny_model(SIZE).to(device)
+    batch = move(random_batch(0, SIZE, copies=1), device)
+    loss, _ = run(model, batch, finetune_config("reinforce", baseline="moving_average", eta=fixed(eta)))
+    assert loss.remembered.keys() == {"mean_return"}
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_the_encoder_runs_once_however_many_samples(device: torch.device, method: str) -> None:
     model = tiny_model(SIZE).to(device)
@@ -63,6 +81,7 @@ def test_the_encoder_runs_once_however_many_samples(device: torch.device, method
         ("rloo", {"baseline": "learned"}, "finetune: baseline learned is for reinforce"),
         ("reinforce", {"gamma": 0.0}, "finetune.gamma is 0.0"),
         ("reinforce", {"eta": fixed(1.5)}, "finetune.eta.start is 1.5"),
+        ("rloo", {"kl__target": 1.0}, "finetune.kl: target adapts a weight that is above 0"),
     ],
 )
 def test_what_does_not_fit_together_is_refused_with_a_reason(

@@ -16,8 +16,10 @@ from objective_cases import (
 from torch.nn.functional import pad
 
 from rlseq2seq.data.batches import pad_rows
+from rlseq2seq.decoding.hypotheses import token_lengths
 from rlseq2seq.errors import UserError
 from rlseq2seq.objectives.minimum_risk import repeated
+from rlseq2seq.objectives.scoring import score_tokens
 
 
 def by_definition(model: torch.nn.Module, batch: object, recorder: Recorder, sharpness: float) -> torch.Tensor:
@@ -60,8 +62,11 @@ def test_the_reference_joins_the_set_once(device: torch.device) -> None:
     asked = recorder.tokens[0].view(2, 31, -1)
     assert asked[:, -1, :2].tolist() == [[4, 3], [5, 5]]
     torch.testing.assert_close(loss.total, by_definition(model, batch, recorder, 1.0))
-    # What is told of the rewards is what the samples got.
+    # What is told is told of the samples: what they got, and how sure the model was of them.
     assert loss.facts["reward"].item() == pytest.approx(recorder.rewards[0].view(2, 31)[:, :30].mean().item())
+    samples = asked[:, :30].flatten(0, 1)
+    scored = score_tokens(model, model.encode(batch.sources, batch.source_lengths), samples, token_lengths(samples))
+    assert loss.facts["entropy"].item() == pytest.approx(-scored.log_probs.mean().item())
 
 
 def test_repeated_samples_are_found_within_a_source() -> None:

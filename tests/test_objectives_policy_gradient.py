@@ -85,6 +85,21 @@ def test_gradient_with_kl_is_that_of_the_reward_less_the_divergence(device: torc
     assert len(tokens) == log_probs.shape[1]
 
 
+def test_the_divergence_is_a_number_in_the_return(device: torch.device) -> None:
+    model, batch = make_table(device)
+    held, _ = make_table(device, seed=1)
+    loss, recorder = run(model, batch, finetune_config("reinforce", kl__weight=2.0), pretrained=held)
+    tokens = recorder.tokens[0]
+    scored, of_held = (
+        score_tokens(m, m.encode(batch.sources, batch.source_lengths), tokens, token_lengths(tokens))
+        for m in (model, held)
+    )
+    ratios = scored.of_sequences(scored.log_probs - of_held.log_probs, len(tokens)).detach()
+    expected = -((recorder.rewards[0] - 2 * ratios)[scored.row] * scored.log_probs).mean()
+    torch.testing.assert_close(loss.total, expected)
+    torch.testing.assert_close(gradient(loss.total, model), gradient(expected, model))
+
+
 def test_there_is_no_divergence_from_oneself(device: torch.device) -> None:
     model, batch = make_table(device)
     loss, _ = run(model, batch, finetune_config("rloo", kl__weight=5.0), pretrained=model)
@@ -279,6 +294,13 @@ def test_later_epochs_go_over_the_same_samples_and_clip(device: torch.device) ->
     # The next batch has samples of its own.
     fine_tuning(batch, 3)
     assert len(recorder.tokens) == 2
+
+
+def test_later_epochs_have_the_entropy_bonus_too(device: torch.device) -> None:
+    model, batch = make_table(device)
+    fine_tuning = tuned(model, finetune_config("grpo", grpo__epochs=2, entropy=0.3))
+    first = gradient(fine_tuning(batch, 0).total, model)
+    torch.testing.assert_close(gradient(fine_tuning(batch, 1).total, model), first)
 
 
 # --- learning

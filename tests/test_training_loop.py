@@ -216,6 +216,17 @@ def test_validation_every_so_many_steps_and_at_the_last(tmp_path: Path) -> None:
     assert progress.history[0]["loss"] == pytest.approx(sum([-1.0, *progress_losses(3)]) / 4, abs=1e-4)
 
 
+def test_a_fact_is_a_mean_over_the_steps_that_told_it(tmp_path: Path) -> None:
+    # Coverage comes on, and the share of likelihood ends, at any step.
+    model = Numbers()
+
+    def objective(step: int) -> Loss:
+        return Loss(model.numbers.sum(), {"coverage_loss": torch.tensor(0.5)} if step >= 3 else {}, 1)
+
+    progress = train(model, objective, scores_in_turn(1, 2, 3), plan(), ready(tmp_path))
+    assert [row["coverage_loss"] for row in progress.history] == [0.5, 0.5, 0.5]
+
+
 def progress_losses(count: int) -> list[float]:
     """Losses of `constant_slope` after each of the first ``count`` updates of Adam."""
     rates = [learning_rate(step, 10, 0.05, plan().optimizer) for step in range(count)]

@@ -27,6 +27,12 @@ class KlConfig:
     weight: NonNegative
     target: Positive | None
 
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.target is not None and not self.weight:
+            raise ValueError("target adapts a weight that is above 0: set weight to one, or target to null")
+        return self
+
 
 @dataclass(frozen=True, config=STRICT)
 class GrpoConfig:

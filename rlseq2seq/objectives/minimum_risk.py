@@ -34,11 +34,13 @@ class MinimumRisk:
             tokens, lengths = _with_references(written, batch)
         rewards = self._reward(tokens, batch).view(len(batch.rows), -1)
         scored = score_tokens(self._model, memory, tokens, lengths)
-        log_probs = scored.log_probs
-        sequences = scored.of_sequences(log_probs, len(tokens)).view_as(rewards)
+        sequences = scored.of_sequences(scored.log_probs, len(tokens)).view_as(rewards)
         weights = self._config.mrt.sharpness * sequences
         q = weights.masked_fill(repeated(tokens, len(batch.rows)), -torch.inf).softmax(1)
-        facts |= {"reward": rewards[:, : self._config.samples].mean(), "entropy": -log_probs.detach().mean()}
+        # What is told is told of the samples alone, as with other methods.
+        sampled = slice(self._config.samples)
+        entropy = -sequences[:, sampled].detach().sum() / written.lengths.sum()
+        facts |= {"reward": rewards[:, sampled].mean(), "entropy": entropy}
         return Loss(-(q * rewards.to(q)).sum(1).mean(), facts, len(scored.row))
 
 

@@ -21,8 +21,8 @@ _PREFIX = "step-"
 
 @dataclass
 class Progress:
-    """How far a run is. ``history`` has a row for each validation, ``sums`` and ``counts`` what the next one will
-    hold the means of."""
+    """How far a run is. ``history`` has a row for each validation; ``sums`` are of facts since then, with ``counts``
+    of the steps that told each."""
 
     step: int = 0
     best_step: int = 0
