@@ -2,6 +2,7 @@
 # make test     environment, extension, and every check
 # make build    environment and extension
 # make asan     the operators' tests under AddressSanitizer and UBSan
+# make compare  every method against likelihood, in some 100 minutes on two cores (experiments/README.md)
 # make bench    every benchmark with a bar, in some five minutes; wants two idle cores
 # make gpu-check  what only a GPU can show, on a machine that has torch with CUDA and nvcc, and no .venv
 # make lock     requirements.lock anew, from pyproject.toml
@@ -18,10 +19,13 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 RUN := PATH="$(abspath $(BIN)):$$PATH"
 SOURCES := setup.py pyproject.toml $(wildcard csrc/* csrc/*/*)
 
-.PHONY: repro test asan bench gpu-check gpu-wheels build lint lock
+.PHONY: repro compare test asan bench gpu-check gpu-wheels build lint lock
 
 repro: build
 	$(RUN) dvc repro
+
+compare: build
+	$(RUN) dvc repro experiments/comparison/dvc.yaml
 
 test: export RLSEQ2SEQ_WERROR = 1
 test: build lint

@@ -9,11 +9,13 @@ from rlseq2seq.config.finetune import FinetuneConfig
 from rlseq2seq.config.runtime import RuntimeConfig
 from rlseq2seq.data.batches import BatchOrder, make_batch
 from rlseq2seq.data.store import TokenStore
+from rlseq2seq.data.vocabulary import Vocabulary
+from rlseq2seq.models.pointer_generator import PointerGenerator
 from rlseq2seq.models.saved import load_model, save_model
 from rlseq2seq.objectives.fine_tuning import FineTuning
 from rlseq2seq.objectives.loss import Loss
 from rlseq2seq.rewards.reward import WeightedReward
-from rlseq2seq.training.checkpoints import Checkpoints
+from rlseq2seq.training.checkpoints import Checkpoints, Progress
 from rlseq2seq.training.device import set_up_device
 from rlseq2seq.training.history import write_history
 from rlseq2seq.training.loop import Plan, train
@@ -25,6 +27,21 @@ from stages.resumable import run_folder
 def main() -> None:
     config, runtime = load(FinetuneConfig, "finetune"), load(RuntimeConfig, "runtime")
     device = set_up_device(runtime)
+    with run_folder("finetune") as folder:
+        model, vocabulary, progress = fine_tune(config, runtime, device, Checkpoints(folder))
+        with written_whole(RL) as output:
+            save_model(output, model, vocabulary)
+        write_history(REPORTS / "finetune.csv", progress.history)
+
+
+def fine_tune(
+    config: FinetuneConfig, runtime: RuntimeConfig, device: torch.device, checkpoints: Checkpoints
+) -> tuple[PointerGenerator, Vocabulary, Progress]:
+    """The pretrained model, trained on as ``config`` says and left with its best weights.
+
+    Raises:
+        UserError: as `train`, or the model, the reward or the data is not what it must be.
+    """
     model, vocabulary = load_model(MLE, device)
     if config.reinforces:
         # Dropout would make the policy that is trained another one than the policy that is sampled.
@@ -37,15 +54,19 @@ def main() -> None:
     torch.manual_seed(config.seed)
     fine_tuning = FineTuning(model, pretrained, reward, vocabulary.config.max_target_tokens, config)
     fine_tuning.state.to(device)
-    epochs = config.grpo.epochs if config.method == "grpo" else 1
 
     def objective(step: int) -> Loss:
-        return fine_tuning(make_batch(train_store, order.rows(step // epochs), device), step)
+        return fine_tuning(make_batch(train_store, order.rows(step // config.updates_per_batch), device), step)
 
     def validate() -> dict[str, float]:
         return validation_scores(model, vocabulary, validation_store, config.validation.pairs, device)
 
-    plan = Plan(
+    progress = train(model, objective, validate, _plan(config, runtime), checkpoints, fine_tuning.state)
+    return model, vocabulary, progress
+
+
+def _plan(config: FinetuneConfig, runtime: RuntimeConfig) -> Plan:
+    return Plan(
         name="finetune",
         seed=config.seed,
         steps=config.updates,
@@ -55,14 +76,9 @@ def main() -> None:
         coverage_from=config.coverage.from_step,
         validate_start=True,
         # Between batches: the samples of one are not kept.
-        checkpoint_every=-(-runtime.checkpoint_every // epochs) * epochs,
+        checkpoint_every=-(-runtime.checkpoint_every // config.updates_per_batch) * config.updates_per_batch,
         log_interval=runtime.log_interval,
     )
-    with run_folder("finetune") as folder:
-        progress = train(model, objective, validate, plan, Checkpoints(folder), fine_tuning.state)
-        with written_whole(RL) as output:
-            save_model(output, model, vocabulary)
-        write_history(REPORTS / "finetune.csv", progress.history)
 
 
 if __name__ == "__main__":

@@ -6,31 +6,38 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import reduce
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import psutil
 from ruamel.yaml import YAML
 
-from rlseq2seq.config.base import read_params
+from rlseq2seq.config.base import PARAMS, read_params
 from rlseq2seq.errors import UserError
 
 RUNS = Path("runs")
+PIPELINE = Path("dvc.yaml")
+ITEM: Mapping[str, str] = MappingProxyType({})
 
 
 @contextmanager
-def run_folder(stage: str) -> Iterator[Path]:
+def run_folder(stage: str, pipeline: Path = PIPELINE, item: Mapping[str, str] = ITEM) -> Iterator[Path]:
     """The folder of this very run: same code, parameters and inputs, same folder; `dvc repro -f` empties it.
 
-    Folders of the stage's other runs are removed. The stage is locked meanwhile.
+    Folders of the stage's other runs are removed. The stage is locked meanwhile. Of a stage with a `matrix`, each
+    ``item`` is a stage by itself: a value by name, none with a dash in it.
 
     Raises:
         UserError: another process has the stage.
     """
     RUNS.mkdir(exist_ok=True)
+    print_of_run, stage = fingerprint(stage, pipeline, item), "-".join([stage, *item.values()])
     with _locked(RUNS / f"{stage}.lock", stage):
-        folder = RUNS / f"{stage}-{fingerprint(stage)}"
+        folder = RUNS / f"{stage}-{print_of_run}"
         for other in RUNS.glob(f"{stage}-*"):
             if other != folder or _forced():
                 # By way of another name: a kill meanwhile leaves no half of it under its own.
@@ -42,16 +49,27 @@ def run_folder(stage: str) -> Iterator[Path]:
         yield folder
 
 
-def fingerprint(stage: str, pipeline: Path = Path("dvc.yaml")) -> str:
+def fingerprint(stage: str, pipeline: Path = PIPELINE, item: Mapping[str, str] = ITEM) -> str:
     """A hash of what DVC says that the stage depends on: its parameters and the content of its dependencies."""
     spec = YAML(typ="safe").load(pipeline)["stages"][stage]
-    params = read_params()
-    digest = hashlib.sha256(json.dumps({name: params[name] for name in spec["params"]}, sort_keys=True).encode())
+    params = {key: value for entry in spec["params"] for key, value in _params(entry, item).items()}
+    digest = hashlib.sha256(json.dumps(params, sort_keys=True).encode())
     for dependency in spec["deps"]:
         for file in _files(Path(dependency)):
             content = hashlib.sha256(file.read_bytes()).hexdigest()
             digest.update(f"{file.as_posix()} {content}\n".encode())
     return digest.hexdigest()[:16]
+
+
+def _params(entry: str | dict[str, list[str]], item: Mapping[str, str]) -> dict[str, Any]:
+    """The values of an entry of a stage's `params`: a key of params.yaml, or keys of a file that it names."""
+    found = {}
+    for path, keys in ({str(PARAMS): [entry]} if isinstance(entry, str) else entry).items():
+        params = read_params(Path(path))
+        for key in keys:
+            parts = re.sub(r"\$\{item\.(\w+)\}", lambda match: item[match[1]], key).split(".")
+            found[f"{path}:{key}"] = reduce(lambda mapping, part: mapping[part], parts, params)
+    return found
 
 
 def _files(path: Path) -> list[Path]:

@@ -9,6 +9,7 @@ from rlseq2seq.evaluation.significance import (
     bootstrap,
     bootstrap_interval,
     group_totals,
+    holm,
     paired_difference,
     paired_p_value,
 )
@@ -161,3 +162,24 @@ def test_every_sample_counts_once_however_they_are_blocked(monkeypatch: pytest.M
     assert sum(counts) == 5000 and max(counts) == 7
     assert paired_p_value(values, np.zeros_like(values), groups, samples=5000, seed=0) == pytest.approx(whole, abs=0.03)
     assert bootstrap_interval(values, groups, samples=5000, seed=0) == pytest.approx(interval, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("p_values", "corrected"),
+    [
+        ([], []),
+        ([0.04], [0.04]),
+        ([0.01, 0.04, 0.03, 0.005], [0.03, 0.06, 0.06, 0.02]),  # times 3, 1 (but not below 0.06), 2 and 4
+        ([0.02, 0.02, 0.02], [0.06, 0.06, 0.06]),
+        ([0.5, 0.9, 0.001], [1.0, 1.0, 0.003]),
+    ],
+)
+def test_holm_by_hand(p_values: list[float], corrected: list[float]) -> None:
+    assert holm(p_values) == pytest.approx(corrected)
+
+
+def test_holm_finds_what_is_not_there_no_more_often_than_its_level() -> None:
+    random = np.random.default_rng(0)
+    # Five tests of nothing among five of something, which is found and so does not count any more.
+    wrong = [min(holm([*random.uniform(size=5), *[1e-4] * 5])[:5]) <= 0.05 for _ in range(4000)]
+    assert np.mean(wrong) == pytest.approx(1 - 0.99**5, abs=0.012)

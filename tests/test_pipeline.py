@@ -1,4 +1,4 @@
-"""dvc.yaml: what each stage depends on is what it imports and reads, and nothing else."""
+"""dvc.yaml, and that of the comparison: what each stage depends on is what it imports and reads, and nothing else."""
 
 import ast
 from functools import cache
@@ -10,7 +10,8 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[1]
 PIPELINE: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")
-STAGES: dict[str, Any] = PIPELINE["stages"]
+COMPARISON: dict[str, Any] = YAML(typ="safe").load(ROOT / "experiments" / "comparison" / "dvc.yaml")
+STAGES: dict[str, Any] = PIPELINE["stages"] | COMPARISON["stages"]
 
 # Dependencies that are no modules: what makes the extension, what is installed, and what stages read.
 EXTENSION = {"csrc", "setup.py"}
@@ -20,7 +21,12 @@ READ = {
     "pretrain": {"data/tokens"},
     "finetune": {"data/tokens", "models/mle"},
     "evaluate": {"data/raw/test.jsonl", "data/raw/train.jsonl", "models/mle", "models/rl"},
+    "compare": {"data/raw/test.jsonl", "data/tokens", "models/mle"},
+    "comparison_table": {"data/raw/test.jsonl", "experiments/comparison/runs"},
 }
+
+# Of experiments/comparison/params.yaml. A run does not depend on what other methods change, nor on what else is run.
+OF_THE_COMPARISON = {"compare": ["updates", "methods.${item.method}"], "comparison_table": ["run", "seeds"]}
 
 
 def files_of(module: str) -> list[Path]:
@@ -109,31 +115,38 @@ def test_dependencies_exist_once_each_and_in_order(stage: str) -> None:
     assert names == sorted(set(names))
     made = {name for other in STAGES for name in outputs(other)}
     for name in names:
-        assert (ROOT / name).exists() or any(name == path or name.startswith(f"{path}/") for path in made)
+        around = any(name == path or name.startswith(f"{path}/") or path.startswith(f"{name}/") for path in made)
+        assert (ROOT / name).exists() or around
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_tracks_the_sections_that_it_loads_but_runtime(stage: str) -> None:
-    loaded = set()
+    loaded = {"finetune"} if stage == "compare" else set()  # which load_comparison changes
     for node in ast.walk(ast.parse((ROOT / "stages" / f"{stage}.py").read_text())):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "load":
             section = node.args[1]
             assert isinstance(section, ast.Constant)
             loaded.add(section.value)
-    assert loaded - {"runtime"} == set(STAGES[stage]["params"])
+    sections = [entry for entry in STAGES[stage]["params"] if isinstance(entry, str)]
+    assert loaded - {"runtime"} == set(sections)
+    of_files = [entry for entry in STAGES[stage]["params"] if not isinstance(entry, str)]
+    keys = OF_THE_COMPARISON.get(stage)
+    assert of_files == ([] if keys is None else [{"experiments/comparison/params.yaml": keys}])
 
 
 def test_every_section_but_runtime_is_tracked_by_one_stage() -> None:
-    tracked = [section for stage in STAGES.values() for section in stage["params"]]
+    tracked = [section for stage in PIPELINE["stages"].values() for section in stage["params"]]
     assert sorted([*tracked, "runtime"]) == sorted(YAML(typ="safe").load(ROOT / "params.yaml"))
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_is_run_as_a_module_and_by_nothing_that_breaks_the_cache(stage: str) -> None:
-    assert STAGES[stage]["cmd"] == f"python -m stages.{stage}"
-    assert STAGES[stage].keys() <= {"cmd", "params", "deps", "outs", "metrics", "plots"}
+    arguments = "".join(f" ${{item.{name}}}" for name in STAGES[stage].get("matrix", {}))
+    assert STAGES[stage]["cmd"] == f"python -m stages.{stage}{arguments}"
+    assert STAGES[stage].keys() <= {"matrix", "wdir", "cmd", "params", "deps", "outs", "metrics", "plots"}
+    assert STAGES[stage].get("wdir") == (None if stage in PIPELINE["stages"] else "../..")
     assert all(options.keys() <= {"cache"} for options in outputs(stage).values())
-    assert PIPELINE.keys() <= {"stages", "plots"}
+    assert PIPELINE.keys() == COMPARISON.keys() == {"stages", "plots"}
 
 
 def test_git_holds_reports_and_the_cache_holds_the_rest() -> None:
@@ -141,11 +154,14 @@ def test_git_holds_reports_and_the_cache_holds_the_rest() -> None:
     assert {path for path, cached in options.items() if cached} == {
         "data/raw",
         "data/tokens",
+        "experiments/comparison/outputs/${item.method}-${item.seed}.jsonl",
         "models/mle",
         "models/rl",
         "reports/predictions.jsonl",
     }
-    assert all(path.startswith("reports/") for path, cached in options.items() if not cached)
+    assert all(
+        path.startswith(("reports/", "experiments/comparison")) for path, cached in options.items() if not cached
+    )
 
 
 def test_metrics_are_few_enough_to_be_read_in_a_row() -> None:
@@ -156,5 +172,5 @@ def test_metrics_are_few_enough_to_be_read_in_a_row() -> None:
 
 def test_what_is_compiled_or_measured_changes_nothing() -> None:
     ignored = (ROOT / ".dvcignore").read_text().split()
-    assert {"__pycache__/", "*.so", "build/", "runs/"} <= set(ignored)
+    assert {"__pycache__/", "*.so", "build/", "/runs/"} <= set(ignored)
     assert "analytics = false" in (ROOT / ".dvc" / "config").read_text()

@@ -109,6 +109,52 @@ def test_the_project_s_own_stages_have_one(stage: str, monkeypatch: pytest.Monke
     assert len(fingerprint(stage)) == 16
 
 
+MATRIX = """\
+stages:
+  compare:
+    matrix: {method: [a, b], seed: [1, 2]}
+    params: [finetune, {more.yaml: [updates, "methods.${item.method}"]}]
+    deps: [code.py]
+"""
+
+
+def test_each_item_of_a_matrix_has_its_own(project: Path) -> None:
+    path, more = project / "compare.yaml", project / "more.yaml"
+    path.write_text(MATRIX)
+    more.write_text("updates: 3\nmethods: {a: {eta.start: 0.0}, b: {}}\nseeds: [1, 2]\n")
+
+    def prints() -> list[str]:
+        return [fingerprint("compare", path, {"method": method, "seed": "1"}) for method in ("a", "b")]
+
+    old = prints()
+    assert len({*old}) == 2
+    for before, after, same in (
+        ("seeds: [1, 2]", "seeds: [1]", [True, True]),
+        ("eta.start: 0.0", "eta.start: 0.1", [False, True]),
+        ("updates: 3", "updates: 4", [False, False]),
+    ):
+        text = more.read_text()
+        more.write_text(text.replace(before, after))
+        assert [new == print_ for new, print_ in zip(prints(), old, strict=True)] == same
+        more.write_text(text)
+    (project / "code.py").write_text("new")
+    assert not {*prints()} & {*old}
+
+
+def test_items_of_a_matrix_leave_each_other_alone(project: Path) -> None:
+    (project / "compare.yaml").write_text(MATRIX)
+    (project / "more.yaml").write_text("updates: 3\nmethods: {a: {}, a_b: {}}\n")
+    folders = []
+    for method, seed in (("a", "1"), ("a", "12"), ("a_b", "1")):
+        item = {"method": method, "seed": seed}
+        with run_folder("compare", project / "compare.yaml", item) as folder:
+            (folder / "step-1").touch()
+        folders.append(folder)
+    assert [folder.name.rsplit("-", 1)[0] for folder in folders] == ["compare-a-1", "compare-a-12", "compare-a_b-1"]
+    with run_folder("compare", project / "compare.yaml", {"method": "a", "seed": "1"}) as folder:
+        assert all((folder / "step-1").exists() for folder in folders)
+
+
 # The folder.
 
 

@@ -85,7 +85,7 @@ def test_only_the_last_one_is_kept(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path)
     for step in (5, 50, 1000, 999_999_999):
         checkpoints.save(Progress(step), model, optimizer, {})
-        assert [path.name for path in tmp_path.iterdir()] == [f"step-{step:09d}"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["seconds", f"step-{step:09d}"]
 
 
 def test_the_same_step_is_not_written_twice(tmp_path: Path) -> None:
@@ -95,6 +95,17 @@ def test_the_same_step_is_not_written_twice(tmp_path: Path) -> None:
     before = (tmp_path / "step-000000005").stat().st_mtime_ns
     checkpoints.save(Progress(5), model, optimizer, {})
     assert (tmp_path / "step-000000005").stat().st_mtime_ns == before
+
+
+def test_seconds_go_on_from_the_last_checkpoint_and_are_not_in_it(tmp_path: Path) -> None:
+    model, optimizer = make()
+    first = Checkpoints(tmp_path)
+    first.seconds = 1.5
+    first.save(Progress(5), model, optimizer, {})
+    first.seconds = 2.5  # of steps whose checkpoint is never written
+    second = Checkpoints(tmp_path)
+    assert second.load(model, optimizer) is not None and second.seconds == 1.5
+    assert "seconds" not in {path.name for path in (tmp_path / "step-000000005").iterdir()}
 
 
 def killing(monkeypatch: pytest.MonkeyPatch, name: str, call: int) -> None:
@@ -138,7 +149,7 @@ def test_a_kill_before_the_end_of_a_save_leaves_the_last_one(
     # And what the kill left is in nobody's way.
     checkpoints.save(Progress(2), model, optimizer, {})
     assert checkpoints.load(other_model, other_optimizer) == (Progress(2), {})
-    assert [path.name for path in tmp_path.iterdir()] == ["step-000000002"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["seconds", "step-000000002"]
 
 
 @pytest.mark.parametrize(("name", "call"), [("_sync", 6), ("rmtree", 2)])
@@ -154,7 +165,7 @@ def test_a_kill_while_the_older_one_is_removed_leaves_the_new_one(
     (tmp_path / "step-000000001" / "model.safetensors").unlink()  # half of it was removed
     assert checkpoints.load(model, optimizer) == (Progress(2), {})
     checkpoints.save(Progress(3), model, optimizer, {})
-    assert [path.name for path in tmp_path.iterdir()] == ["step-000000003"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["seconds", "step-000000003"]
 
 
 def test_weights_are_set_in_place_and_whole() -> None:

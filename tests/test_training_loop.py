@@ -89,7 +89,7 @@ def sequence_run(seed: int, die_at: int | None = None, coverage: bool = False) -
 
 def finished(model: nn.Module, progress: Progress, folder: Path) -> tuple[Any, ...]:
     """All that a run leaves: weights, progress, the files of its last checkpoint, and whether coverage is on."""
-    files = {path.name: path.read_bytes() for path in sorted(next(folder.iterdir()).iterdir())}
+    files = {path.name: path.read_bytes() for path in sorted(next(folder.glob("step-*")).iterdir())}
     return {name: value.tolist() for name, value in weights(model).items()}, progress, files, model.uses_coverage
 
 

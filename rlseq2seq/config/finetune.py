@@ -74,6 +74,10 @@ class FinetuneConfig:
         """Whether there is any reinforcement: with eta 0 throughout, training by maximum likelihood goes on."""
         return self.eta.start > 0 or (self.eta.end > 0 and self.eta.schedule != "constant")
 
+    @property
+    def updates_per_batch(self) -> int:
+        return self.grpo.epochs if self.method == "grpo" else 1
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.samples < 2 and self.method in ("rloo", "grpo", "mrt"):

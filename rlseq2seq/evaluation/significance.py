@@ -110,6 +110,22 @@ def paired_p_value(a: Floats, b: Floats, groups: Sequence[str], samples: int, se
     return (as_far + 1) / (samples + 1)
 
 
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Correct p-values of tests that are made together, in their order (Holm, 1979, "A Simple Sequentially Rejective
+    Multiple Test Procedure").
+
+    The i-th smallest of m (from 0) is multiplied by m - i, is never below what a smaller one became, nor above 1. At
+    any level, what is still below it is wrong, in one test or more, no more often than that, however the tests depend
+    on each other.
+    """
+    corrected = [0.0] * len(p_values)
+    so_far = 0.0
+    for rank, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        so_far = max(so_far, min(1.0, (len(p_values) - rank) * p_values[place]))
+        corrected[place] = so_far
+    return corrected
+
+
 def _blocks(samples: int, groups: int) -> Iterator[int]:
     """``samples`` in parts small enough that part x groups stays within `_BLOCK`."""
     size = max(1, _BLOCK // groups)

@@ -32,13 +32,19 @@ class Progress:
     history: list[dict[str, float]] = field(default_factory=list)
     sums: dict[str, float] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
+    tokens: int = 0
 
 
 class Checkpoints:
-    """The checkpoints in ``folder``; the last one whole is the one that counts."""
+    """The checkpoints in ``folder``; the last one whole is the one that counts.
+
+    ``seconds`` is what the updates took, over all the processes that made them. It is kept beside the checkpoints: they
+    are the same bits however long it took.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.seconds = 0.0
 
     def save(
         self, progress: Progress, model: nn.Module, optimizer: torch.optim.Optimizer, best: dict[str, Tensor]
@@ -56,6 +62,9 @@ class Checkpoints:
         (part / "progress.json").write_text(json.dumps(asdict(progress)))
         for path in (*part.iterdir(), part):
             _sync(path)
+        seconds = self.folder / "seconds.part"
+        seconds.write_text(repr(self.seconds))
+        seconds.replace(self.folder / "seconds")
         part.rename(target)
         _sync(self.folder)
         for older in self._all()[:-1]:
@@ -66,6 +75,8 @@ class Checkpoints:
         found = self._all()
         if not found:
             return None
+        if (self.folder / "seconds").exists():
+            self.seconds = float((self.folder / "seconds").read_text())
         device = next(model.parameters()).device
         set_weights(model, load_file(found[-1] / "model.safetensors"))
         _restore(optimizer, load_file(found[-1] / "optimizer.safetensors"))

@@ -1,6 +1,7 @@
 """The one training loop: any objective, resumable, stopped by validation."""
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -64,7 +65,6 @@ def train(
     else:  # fused only in later releases of PyTorch
         optimizer = torch.optim.Adagrad(trained.parameters(), lr=plan.learning_rate)
     progress, best = checkpoints.load(trained, optimizer) or (Progress(), {})
-    tokens = 0
     if progress.step:
         tqdm.write(f"{plan.name}: goes on from step {progress.step} of {plan.steps}")
     with tqdm(
@@ -77,12 +77,13 @@ def train(
                 bar.write(_line(progress.history[-1]))
             if progress.step == plan.steps or progress.stopped_early:
                 break
+            started = time.perf_counter()
             loss = _set_gradients(trained, objective, plan, progress.step)
             if progress.step and progress.step % plan.checkpoint_every == 0:
                 checkpoints.save(progress, trained, optimizer, best)
             _update(optimizer, loss, plan, progress, beside)
-            tokens += loss.tokens
-            speed = tokens / max(bar.format_dict["elapsed"], 1e-9)  # 0 where TQDM_DISABLE is set
+            checkpoints.seconds += time.perf_counter() - started
+            speed = progress.tokens / checkpoints.seconds
             bar.set_postfix({"loss": f"{loss.total.item():.3f}", "tokens/s": f"{speed:,.0f}"}, refresh=False)
             bar.update()
     checkpoints.save(progress, trained, optimizer, best)
@@ -110,6 +111,7 @@ def _update(
     optimizer.step()
     _remember(beside, loss)
     progress.step += 1
+    progress.tokens += loss.tokens
     facts = {"loss": loss.total.detach(), **loss.facts}
     for name, fact in facts.items():
         progress.sums[name] = progress.sums.get(name, 0.0) + fact.item()
