@@ -85,17 +85,25 @@ def test_gradient_with_kl_is_that_of_the_reward_less_the_divergence(device: torc
     assert len(tokens) == log_probs.shape[1]
 
 
-def test_the_divergence_is_a_number_in_the_return(device: torch.device) -> None:
+@pytest.mark.parametrize("gamma", [None, 0.5])
+def test_the_divergence_is_a_number_in_the_return(device: torch.device, gamma: float | None) -> None:
+    """Of the whole text where its return is one, of the tokens to come where each has its own."""
     model, batch = make_table(device)
     held, _ = make_table(device, seed=1)
-    loss, recorder = run(model, batch, finetune_config("reinforce", kl__weight=2.0), pretrained=held)
+    changes = {"kl__weight": 2.0} | ({} if gamma is None else {"returns": "discounted", "gamma": gamma})
+    loss, recorder = run(model, batch, finetune_config("reinforce", **changes), pretrained=held)
     tokens = recorder.tokens[0]
     scored, of_held = (
         score_tokens(m, m.encode(batch.sources, batch.source_lengths), tokens, token_lengths(tokens))
         for m in (model, held)
     )
-    ratios = scored.of_sequences(scored.log_probs - of_held.log_probs, len(tokens)).detach()
-    expected = -((recorder.rewards[0] - 2 * ratios)[scored.row] * scored.log_probs).mean()
+    ratios, total = (scored.log_probs - of_held.log_probs).detach(), 0.0
+    for row, reward in enumerate(recorder.rewards[0].tolist()):
+        costs = ratios[scored.row == row].tolist()
+        for t, log_prob in enumerate(scored.log_probs[scored.row == row]):
+            to_come = sum((gamma or 1) ** (u - t) * costs[u] for u in range(0 if gamma is None else t, len(costs)))
+            total = total - (reward * (gamma or 1) ** (len(costs) - 1 - t) - 2 * to_come) * log_prob
+    expected = total / len(ratios)
     torch.testing.assert_close(loss.total, expected)
     torch.testing.assert_close(gradient(loss.total, model), gradient(expected, model))
 
