@@ -21,11 +21,11 @@ from rlseq2seq.errors import UserError
 
 RUNS = Path("runs")
 PIPELINE = Path("dvc.yaml")
-ITEM: Mapping[str, str] = MappingProxyType({})
+NO_ITEM: Mapping[str, str] = MappingProxyType({})
 
 
 @contextmanager
-def run_folder(stage: str, pipeline: Path = PIPELINE, item: Mapping[str, str] = ITEM) -> Iterator[Path]:
+def run_folder(stage: str, pipeline: Path = PIPELINE, item: Mapping[str, str] = NO_ITEM) -> Iterator[Path]:
     """The folder of this very run: same code, parameters and inputs, same folder; `dvc repro -f` empties it.
 
     Folders of the stage's other runs are removed. The stage is locked meanwhile. Of a stage with a `matrix`, each
@@ -35,13 +35,13 @@ def run_folder(stage: str, pipeline: Path = PIPELINE, item: Mapping[str, str] = 
         UserError: another process has the stage.
     """
     RUNS.mkdir(exist_ok=True)
-    print_of_run, stage = fingerprint(stage, pipeline, item), "-".join([stage, *item.values()])
-    with _locked(RUNS / f"{stage}.lock", stage):
-        folder = RUNS / f"{stage}-{print_of_run}"
-        for other in RUNS.glob(f"{stage}-*"):
+    name = "-".join([stage, *item.values()])
+    with _locked(RUNS / f"{name}.lock", name):
+        folder = RUNS / f"{name}-{fingerprint(stage, pipeline, item)}"
+        for other in RUNS.glob(f"{name}-*"):
             if other != folder or _forced():
                 # By way of another name: a kill meanwhile leaves no half of it under its own.
-                doomed = RUNS / f"removed-{stage}"
+                doomed = RUNS / f"removed-{name}"
                 shutil.rmtree(doomed, ignore_errors=True)
                 other.rename(doomed)
                 shutil.rmtree(doomed)
@@ -49,7 +49,7 @@ def run_folder(stage: str, pipeline: Path = PIPELINE, item: Mapping[str, str] = 
         yield folder
 
 
-def fingerprint(stage: str, pipeline: Path = PIPELINE, item: Mapping[str, str] = ITEM) -> str:
+def fingerprint(stage: str, pipeline: Path = PIPELINE, item: Mapping[str, str] = NO_ITEM) -> str:
     """A hash of what DVC says that the stage depends on: its parameters and the content of its dependencies."""
     spec = YAML(typ="safe").load(pipeline)["stages"][stage]
     params = {key: value for entry in spec["params"] for key, value in _params(entry, item).items()}

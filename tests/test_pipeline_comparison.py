@@ -114,7 +114,20 @@ def test_another_method_s_changes_run_nothing_again_but_a_run_s_own_do(finished:
     assert output.count("Running stage") == 1
 
 
-@pytest.mark.parametrize("words", [["no_such", "3"], ["mle", "4"], ["mle"], []])
+def test_a_seed_is_a_run_of_its_own_and_a_table_wants_all_runs(finished: Project, tmp_path: Path) -> None:
+    project = finished.copy(tmp_path / "seeds")
+    set_comparison(project, seeds=[3, 4])
+    output = project.run("python", "-m", "stages.comparison_table", status=2)
+    assert output.startswith("error: experiments/comparison/runs/mle-4.json is not here: ") and output.count("\n") == 1
+    project.run("python", "-m", "stages.compare", "mle", "4")
+    weights = [
+        next((project.folder / "runs").glob(f"compare-mle-{seed}-*/step-000000020/model.safetensors")).read_bytes()
+        for seed in (3, 4)
+    ]
+    assert weights[0] != weights[1]
+
+
+@pytest.mark.parametrize("words", [["no_such", "3"], ["mle", "4"], []])
 def test_a_run_that_is_not_in_the_comparison_is_told_in_a_line(words: list[str], finished: Project) -> None:
     output = finished.run("python", "-m", "stages.compare", *words, status=2)
     assert output.count("\n") == 1

@@ -65,11 +65,14 @@ def _changed(section: dict[str, Any], changes: dict[str, Any], method: str) -> F
     values = deepcopy(section)
     for key, value in changes.items():
         *path, name = key.split(".")
-        mapping = values
+        mapping: Any = values
         for part in path:
-            mapping = mapping.get(part) if isinstance(mapping, dict) else None  # type: ignore[assignment]
+            mapping = mapping.get(part) if isinstance(mapping, dict) else None
         if not isinstance(mapping, dict) or name not in mapping:
-            raise UserError(f"methods.{method} of {COMPARISON} has {key}, which is not a parameter of finetune")
+            raise UserError(
+                f"methods.{method} of {COMPARISON} has {key}, which is not a parameter of finetune: see "
+                "params.yaml for the names"
+            )
         mapping[name] = value
     try:
         return parse(FinetuneConfig, values, "finetune")
