@@ -307,6 +307,15 @@ def test_later_epochs_go_over_the_same_samples_and_clip(device: torch.device) ->
     assert len(recorder.tokens) == 2
 
 
+def test_other_methods_have_one_epoch(device: torch.device) -> None:
+    model, batch = make_table(device)
+    recorder = Recorder()
+    fine_tuning = tuned(model, finetune_config("rloo", grpo__epochs=2), recorder)
+    for step in range(2):
+        fine_tuning(batch, step)
+    assert len(recorder.tokens) == 2
+
+
 def test_later_epochs_have_the_entropy_bonus_too(device: torch.device) -> None:
     model, batch = make_table(device)
     fine_tuning = tuned(model, finetune_config("grpo", grpo__epochs=2, entropy=0.3))
