@@ -64,6 +64,13 @@ def test_the_first_input_is_the_start_token(device: torch.device, method: str) -
     torch.testing.assert_close(inputs[:, 0], teacher_forced(model, batch.targets)[:, 0])
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_not_the_model_s_own_is_the_gold_word_before(device: torch.device, method: str) -> None:
+    model, batch, memory = case(device)
+    inputs = decoder_inputs(model, memory, batch.targets, 0, exposure(method, probability=1e-12))
+    torch.testing.assert_close(inputs, teacher_forced(model, batch.targets))
+
+
 def test_greedy_inputs_are_the_greedy_decoding(device: torch.device) -> None:
     model, batch, memory = case(device, seed=3)
     width = batch.targets.shape[1]

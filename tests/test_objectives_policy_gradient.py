@@ -274,7 +274,7 @@ def test_no_advantage_no_gradient(device: torch.device, method: str, returns: st
 def test_later_epochs_go_over_the_same_samples_and_clip(device: torch.device) -> None:
     model, batch = make_table(device)
     recorder = Recorder()
-    fine_tuning = tuned(model, finetune_config("grpo", samples=50, grpo__epochs=3, grpo__clip=0.2), recorder)
+    fine_tuning = tuned(model, finetune_config("grpo", samples=50, grpo__epochs=4, grpo__clip=0.2), recorder)
     torch.manual_seed(0)
     first = fine_tuning(batch, 0)
     slope = gradient(first.total, model)
@@ -298,9 +298,21 @@ def test_later_epochs_go_over_the_same_samples_and_clip(device: torch.device) ->
     too_far = ((ratio > 1.2) & (advantages > 0)) | ((ratio < 0.8) & (advantages < 0))
     expected = -(ratio * advantages).masked_fill(too_far, 0).sum() / len(ratio)
     assert 0.1 < too_far.double().mean() < 0.9
-    torch.testing.assert_close(gradient(third.total, model), gradient(expected, model), rtol=1e-4, atol=1e-7)
+    slope_of_third = gradient(third.total, model)
+    torch.testing.assert_close(slope_of_third, gradient(expected, model), rtol=1e-4, atol=1e-7)
+    # The ratio is to the policy that sampled, not to that of the epoch before.
+    torch.testing.assert_close(gradient(fine_tuning(batch, 3).total, model), slope_of_third)
     # The next batch has samples of its own.
-    fine_tuning(batch, 3)
+    fine_tuning(batch, 4)
+    assert len(recorder.tokens) == 2
+
+
+def test_other_methods_have_one_epoch(device: torch.device) -> None:
+    model, batch = make_table(device)
+    recorder = Recorder()
+    fine_tuning = tuned(model, finetune_config("rloo", grpo__epochs=2), recorder)
+    for step in range(2):
+        fine_tuning(batch, step)
     assert len(recorder.tokens) == 2
 
 
