@@ -22,7 +22,7 @@ _PREFIX = "step-"
 @dataclass
 class Progress:
     """How far a run is. ``history`` has a row for each validation; ``sums`` are of facts since then, with ``counts``
-    of the steps that told each."""
+    of the steps that told each. ``tokens`` counts those trained on."""
 
     step: int = 0
     best_step: int = 0
