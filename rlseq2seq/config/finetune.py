@@ -76,7 +76,7 @@ class FinetuneConfig:
 
     @property
     def updates_per_batch(self) -> int:
-        return self.grpo.epochs if self.method == "grpo" else 1
+        return self.grpo.epochs if self.method == "grpo" and self.reinforces else 1
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
