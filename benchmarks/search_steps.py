@@ -9,7 +9,16 @@ from collections.abc import Callable
 import torch
 
 from benchmarks.timing import COMPILED, DEVICE, DTYPES, Row, medians, named, print_rows, ratios
-from rlseq2seq.ops import Mixture, SearchRules, beam_step, greedy_step, reference_search, sample_step, start_beams
+from rlseq2seq.ops import (
+    Mixture,
+    SearchRules,
+    beam_step,
+    constant_weights,
+    greedy_step,
+    reference_search,
+    sample_step,
+    start_beams,
+)
 
 REPETITIONS = 15
 VOCABULARY, FEATURES, SOURCE_TOKENS = 50_000 if DEVICE.type == "cuda" else 8000, 512, 200
@@ -52,6 +61,7 @@ def row(work: str, mixture: Mixture, step: Callable[..., object], reference: Cal
 
 
 @torch.no_grad()
+@constant_weights()  # as in a decoder
 def rows() -> list[Row]:
     return [row for dtype in DTYPES for row in rows_in(dtype)]
 
