@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from rlseq2seq.config.base import STRICT
+from rlseq2seq.config.critic import CriticConfig
 from rlseq2seq.config.reward import RewardConfig
 from rlseq2seq.config.training import (
     Count,
@@ -49,7 +50,7 @@ class MrtConfig:
 @dataclass(frozen=True, config=STRICT)
 class FinetuneConfig:
     seed: Seed
-    method: Literal["reinforce", "self_critical", "rloo", "grpo", "mrt"]
+    method: Literal["reinforce", "self_critical", "rloo", "grpo", "mrt", "actor_critic"]
     samples: Count
     returns: Literal["sequence", "discounted", "shaped"]
     gamma: Annotated[float, Field(gt=0, le=1)]
@@ -57,6 +58,7 @@ class FinetuneConfig:
     baseline: Literal["none", "moving_average", "learned"]
     grpo: GrpoConfig
     mrt: MrtConfig
+    critic: CriticConfig
     kl: KlConfig
     entropy: NonNegative
     eta: ProbabilityConfig
