@@ -24,6 +24,7 @@ from rlseq2seq.decoding.single_path import sample
 from rlseq2seq.models.pointer_generator import PointerGenerator
 from rlseq2seq.objectives.fine_tuning import FineTuning
 from rlseq2seq.objectives.maximum_likelihood import maximum_likelihood
+from rlseq2seq.objectives.setting import Setting
 
 RUNS = 7
 # Mean length of the targets of the default corpus.
@@ -47,7 +48,9 @@ def main() -> None:
     model = PointerGenerator(model_config, tokenization.vocabulary_size)
     optimizer = torch.optim.Adam(model.parameters(), fused=True)
     max_tokens = tokenization.max_target_tokens
-    fine_tuning = FineTuning(model, None, RandomReward(), max_tokens, finetune)
+    cpu = torch.device("cpu")
+    limits = tokenization.max_source_tokens, max_tokens
+    fine_tuning = FineTuning(Setting(model, None, RandomReward(), *limits, cpu, cpu), finetune)
     batches = {count: _batch(count, tokenization) for count in (pretrain.batch_size, finetune.batch_size)}
 
     def update(loss: torch.Tensor) -> None:

@@ -18,6 +18,7 @@ from rlseq2seq.models.pointer_generator import PointerGenerator
 from rlseq2seq.objectives.fine_tuning import FineTuning
 from rlseq2seq.objectives.loss import Loss
 from rlseq2seq.objectives.maximum_likelihood import maximum_likelihood
+from rlseq2seq.objectives.setting import Setting
 from rlseq2seq.token_ids import END
 
 SECONDS, PAIRS, SOURCE, TARGET, VOCABULARY = 30.0, 64, 24, 12, 4000
@@ -49,8 +50,8 @@ def main() -> None:
     torch.manual_seed(0)
     model = PointerGenerator(load(ModelConfig, "model"), VOCABULARY).to(DEVICE)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.002)
-    fine_tuning = FineTuning(model, None, Right(), TARGET + 1, load(FinetuneConfig, "finetune"))
-    fine_tuning.state.to(DEVICE)
+    setting = Setting(model, None, Right(), SOURCE, TARGET + 1, DEVICE, DEVICE)
+    fine_tuning = FineTuning(setting, load(FinetuneConfig, "finetune"))
 
     def likelihood() -> tuple[Loss, torch.Tensor]:
         batch = make_batch()

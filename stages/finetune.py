@@ -7,16 +7,17 @@ import torch
 from rlseq2seq.config.base import load
 from rlseq2seq.config.finetune import FinetuneConfig
 from rlseq2seq.config.runtime import RuntimeConfig
-from rlseq2seq.data.batches import BatchOrder, make_batch
+from rlseq2seq.data.batches import BatchOrder, in_length_order, make_batch
 from rlseq2seq.data.store import TokenStore
 from rlseq2seq.data.vocabulary import Vocabulary
 from rlseq2seq.models.pointer_generator import PointerGenerator
 from rlseq2seq.models.saved import load_model, save_model
 from rlseq2seq.objectives.fine_tuning import FineTuning
 from rlseq2seq.objectives.loss import Loss
+from rlseq2seq.objectives.setting import Setting
 from rlseq2seq.rewards.reward import WeightedReward
 from rlseq2seq.training.checkpoints import Checkpoints, Progress
-from rlseq2seq.training.device import set_up_device
+from rlseq2seq.training.device import find_device, set_up_device
 from rlseq2seq.training.history import write_history
 from rlseq2seq.training.loop import Plan, train
 from rlseq2seq.training.validation import validation_scores
@@ -47,21 +48,29 @@ def fine_tune(
         # Dropout would make the policy that is trained another one than the policy that is sampled.
         model.dropout.p = 0.0
     pretrained = load_model(MLE, device)[0].eval() if config.kl.weight else None
+    critic_device = find_device(config.critic.device, "finetune.critic.device") if config.critic.device else device
     train_store, validation_store = TokenStore(TOKENS, "train"), TokenStore(TOKENS, "validation")
     order = BatchOrder(train_store, config.batch_size, config.seed)
     reward = WeightedReward(vocabulary, config.reward, runtime.workers or os.cpu_count() or 1)
 
     torch.manual_seed(config.seed)
-    fine_tuning = FineTuning(model, pretrained, reward, vocabulary.config.max_target_tokens, config)
-    fine_tuning.state.to(device)
+    limits = vocabulary.config.max_source_tokens, vocabulary.config.max_target_tokens
+    fine_tuning = FineTuning(Setting(model, pretrained, reward, *limits, device, critic_device), config)
 
     def objective(step: int) -> Loss:
         return fine_tuning(make_batch(train_store, order.rows(step // config.updates_per_batch), device), step)
 
     def validate() -> dict[str, float]:
-        return validation_scores(model, vocabulary, validation_store, config.validation.pairs, device)
+        scores = validation_scores(model, vocabulary, validation_store, config.validation.pairs, device)
+        torch.manual_seed(config.seed)
+        return scores | fine_tuning.held_out(
+            make_batch(validation_store, rows, device)
+            for rows in in_length_order(validation_store, config.validation.pairs, config.batch_size)
+        )
 
-    progress = train(model, objective, validate, _plan(config, runtime), checkpoints, fine_tuning.state)
+    progress = train(
+        model, objective, validate, _plan(config, runtime), checkpoints, fine_tuning.state, fine_tuning.optimizers
+    )
     return model, vocabulary, progress
 
 

@@ -14,6 +14,7 @@ from rlseq2seq.data.batches import Batch
 from rlseq2seq.objectives.fine_tuning import FineTuning
 from rlseq2seq.objectives.loss import Loss
 from rlseq2seq.objectives.scoring import score_tokens
+from rlseq2seq.objectives.setting import Setting
 from rlseq2seq.token_ids import PAD
 
 SIZE, EXTENDED, MAX_TOKENS = 6, 7, 3
@@ -73,8 +74,10 @@ def tuned(
     model: Any, config: FinetuneConfig, reward: Any = None, pretrained: Any = None, max_tokens: int = MAX_TOKENS
 ) -> FineTuning:
     """The loss of fine-tuning ``model``, what it remembers in the model's type and on its device."""
-    fine_tuning = FineTuning(model, pretrained, reward or Recorder(), max_tokens, config)
-    fine_tuning.state.to(next(model.parameters()))
+    like = next(model.parameters())
+    setting = Setting(model, pretrained, reward or Recorder(), 20, max_tokens, like.device, like.device)
+    fine_tuning = FineTuning(setting, config)
+    fine_tuning.state.to(like)
     return fine_tuning
 
 

@@ -25,7 +25,8 @@ def test_a_moving_average_is_that_of_the_batches_before(device: torch.device) ->
         # What is subtracted from every return.
         found = (loss.total - without.total) / log_probs.mean()
         assert found.item() == pytest.approx(expected, abs=1e-6)
-        remembered = loss.remembered["mean_return"]
+        loss.after()
+        remembered = fine_tuning.state.mean_return
         means.append((recorder.rewards[0] * lengths).sum().item() / lengths.sum().item())
         weights = [0.95**i for i in range(len(means))][::-1]
         expected = sum(w * m for w, m in zip(weights, means, strict=True)) / sum(weights)

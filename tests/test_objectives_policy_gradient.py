@@ -122,8 +122,11 @@ def test_weight_of_the_divergence_goes_after_its_target(
 ) -> None:
     model, batch = make_table(device)
     config = finetune_config("rloo", kl__weight=0.5, kl__target=target)
-    loss, _ = run(model, batch, config, pretrained=make_table(device, seed=1)[0])
-    assert loss.remembered["kl_weight"].item() == pytest.approx(0.5 * factor)
+    fine_tuning = tuned(model, config, pretrained=make_table(device, seed=1)[0])
+    loss = fine_tuning(batch, 0)
+    assert fine_tuning.state.kl_weight.item() == 0.5
+    loss.after()
+    assert fine_tuning.state.kl_weight.item() == pytest.approx(0.5 * factor)
 
 
 def test_weight_of_the_divergence_stays_where_it_is_at_the_target(device: torch.device) -> None:
@@ -131,8 +134,10 @@ def test_weight_of_the_divergence_stays_where_it_is_at_the_target(device: torch.
     held, _ = make_table(device, seed=1)
     kl = run(model, batch, finetune_config("rloo", kl__weight=0.5), pretrained=held)[0].facts["kl"].item()
     config = finetune_config("rloo", kl__weight=0.5, kl__target=kl / 1.1)
-    loss, _ = run(model, batch, config, pretrained=held)
-    assert loss.remembered["kl_weight"].item() == pytest.approx(0.5 * 1.01)
+    fine_tuning = tuned(model, config, pretrained=held)
+    torch.manual_seed(0)
+    fine_tuning(batch, 0).after()
+    assert fine_tuning.state.kl_weight.item() == pytest.approx(0.5 * 1.01)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -50,10 +50,10 @@ def test_model_optimizer_progress_and_best_come_back_bit_for_bit(kind: str, tmp_
     best = {name: tensor + 1 for name, tensor in weights(model).items()}
     history: list[dict[str, float]] = [{"step": 2, "validation_loss": 1 / 3}]
     progress = Progress(3, 2, -1 / 3, 1, False, history, {"loss": 0.1 + 0.2})
-    Checkpoints(tmp_path / "run").save(progress, model, optimizer, best)
+    Checkpoints(tmp_path / "run").save(progress, model, [optimizer], best)
 
     other_model, other_optimizer = make(kind, seed=1)
-    loaded = Checkpoints(tmp_path / "run").load(other_model, other_optimizer)
+    loaded = Checkpoints(tmp_path / "run").load(other_model, [other_optimizer])
     assert loaded is not None
     assert loaded[0] == progress
     assert same(loaded[1], best)
@@ -68,14 +68,14 @@ def test_model_optimizer_progress_and_best_come_back_bit_for_bit(kind: str, tmp_
 def test_there_may_be_no_best_yet_and_no_state(tmp_path: Path) -> None:
     model, optimizer = make()
     checkpoints = Checkpoints(tmp_path)
-    assert checkpoints.load(model, optimizer) is None
-    checkpoints.save(Progress(0), model, optimizer, {})
-    assert checkpoints.load(model, optimizer) == (Progress(0), {})
+    assert checkpoints.load(model, [optimizer]) is None
+    checkpoints.save(Progress(0), model, [optimizer], {})
+    assert checkpoints.load(model, [optimizer]) == (Progress(0), {})
 
 
 def test_a_tied_parameter_is_one(tmp_path: Path) -> None:
     model, optimizer = make()
-    Checkpoints(tmp_path).save(Progress(1), model, optimizer, {})
+    Checkpoints(tmp_path).save(Progress(1), model, [optimizer], {})
     names = load_file(tmp_path / "step-000000001" / "model.safetensors").keys()
     assert names == dict(model.named_parameters()).keys() and "output.weight" not in names
 
@@ -84,16 +84,16 @@ def test_only_the_last_one_is_kept(tmp_path: Path) -> None:
     model, optimizer = make()
     checkpoints = Checkpoints(tmp_path)
     for step in (5, 50, 1000, 999_999_999):
-        checkpoints.save(Progress(step), model, optimizer, {})
+        checkpoints.save(Progress(step), model, [optimizer], {})
         assert sorted(path.name for path in tmp_path.iterdir()) == ["seconds", f"step-{step:09d}"]
 
 
 def test_the_same_step_is_not_written_twice(tmp_path: Path) -> None:
     model, optimizer = make()
     checkpoints = Checkpoints(tmp_path)
-    checkpoints.save(Progress(5), model, optimizer, {})
+    checkpoints.save(Progress(5), model, [optimizer], {})
     before = (tmp_path / "step-000000005").stat().st_mtime_ns
-    checkpoints.save(Progress(5), model, optimizer, {})
+    checkpoints.save(Progress(5), model, [optimizer], {})
     assert (tmp_path / "step-000000005").stat().st_mtime_ns == before
 
 
@@ -101,10 +101,10 @@ def test_seconds_go_on_from_the_last_checkpoint_and_are_not_in_it(tmp_path: Path
     model, optimizer = make()
     first = Checkpoints(tmp_path)
     first.seconds = 1.5
-    first.save(Progress(5), model, optimizer, {})
+    first.save(Progress(5), model, [optimizer], {})
     first.seconds = 2.5  # of steps whose checkpoint is never written
     second = Checkpoints(tmp_path)
-    assert second.load(model, optimizer) is not None and second.seconds == 1.5
+    assert second.load(model, [optimizer]) is not None and second.seconds == 1.5
     assert "seconds" not in {path.name for path in (tmp_path / "step-000000005").iterdir()}
 
 
@@ -136,19 +136,19 @@ def test_a_kill_before_the_end_of_a_save_leaves_the_last_one(
     model, optimizer = make()
     take_steps(model, optimizer, 0, 1)
     checkpoints = Checkpoints(tmp_path)
-    checkpoints.save(Progress(1), model, optimizer, {})
+    checkpoints.save(Progress(1), model, [optimizer], {})
     saved = {name: tensor.clone() for name, tensor in weights(model).items()}
     take_steps(model, optimizer, 1, 1)
     with monkeypatch.context() as patch, pytest.raises(KilledError):
         killing(patch, name, call)
-        checkpoints.save(Progress(2), model, optimizer, {})
+        checkpoints.save(Progress(2), model, [optimizer], {})
 
     other_model, other_optimizer = make(seed=1)
-    assert checkpoints.load(other_model, other_optimizer) == (Progress(1), {})
+    assert checkpoints.load(other_model, [other_optimizer]) == (Progress(1), {})
     assert same(weights(other_model), saved)
     # And what the kill left is in nobody's way.
-    checkpoints.save(Progress(2), model, optimizer, {})
-    assert checkpoints.load(other_model, other_optimizer) == (Progress(2), {})
+    checkpoints.save(Progress(2), model, [optimizer], {})
+    assert checkpoints.load(other_model, [other_optimizer]) == (Progress(2), {})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["seconds", "step-000000002"]
 
 
@@ -158,13 +158,13 @@ def test_a_kill_while_the_older_one_is_removed_leaves_the_new_one(
 ) -> None:
     model, optimizer = make()
     checkpoints = Checkpoints(tmp_path)
-    checkpoints.save(Progress(1), model, optimizer, {})
+    checkpoints.save(Progress(1), model, [optimizer], {})
     with monkeypatch.context() as patch, pytest.raises(KilledError):
         killing(patch, name, call)
-        checkpoints.save(Progress(2), model, optimizer, {})
+        checkpoints.save(Progress(2), model, [optimizer], {})
     (tmp_path / "step-000000001" / "model.safetensors").unlink()  # half of it was removed
-    assert checkpoints.load(model, optimizer) == (Progress(2), {})
-    checkpoints.save(Progress(3), model, optimizer, {})
+    assert checkpoints.load(model, [optimizer]) == (Progress(2), {})
+    checkpoints.save(Progress(3), model, [optimizer], {})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["seconds", "step-000000003"]
 
 

@@ -11,7 +11,7 @@ from rlseq2seq.config.training import Count, Fraction, NonNegative, Positive, Pr
 
 @dataclass(frozen=True, config=STRICT)
 class TargetNetworkConfig:
-    """``polyak`` moves it by ``tau`` towards the critic after each update, ``hard`` makes them equal after ``every``."""
+    """``polyak`` moves it by ``tau`` of the way to the critic after each update, ``hard`` all of it after ``every``."""
 
     update: Literal["polyak", "hard"]
     tau: Annotated[float, Field(gt=0, le=1)]

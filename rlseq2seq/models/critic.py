@@ -17,8 +17,8 @@ from rlseq2seq.token_ids import UNKNOWN
 class ActionCritic(nn.Module):
     """Q(s, ·) over the vocabulary and the words that only a source has, by linear heads on a multi-layer perceptron.
 
-    With ``dueling``, Q = V + A - mean A (Wang et al. 2016, arXiv:1511.06581, Eq. 9), the mean over the vocabulary. A word
-    that only the source has is worth what the unknown word is, and more or less by how much it is attended to.
+    With ``dueling``, Q = V + A - mean A (Wang et al. 2016, arXiv:1511.06581, Eq. 9), the mean over the vocabulary. A
+    word that only the source has is worth what the unknown word is, and more or less by how much it is attended to.
     """
 
     def __init__(self, feature_size: int, vocabulary_size: int, config: CriticConfig) -> None:
@@ -30,7 +30,7 @@ class ActionCritic(nn.Module):
 
     def forward(self, mixture: Mixture, extended_size: int) -> Tensor:
         """Q [N, X] of the states that ``mixture`` is of, for ``extended_size`` X = V plus the copies of a source at
-        most. Of a word that its source lacks it means nothing."""
+        most, on the critic's device. Of a word that its source lacks it means nothing."""
         hidden = self.hidden(mixture.features.detach().to(self.copies.weight))
         values: Tensor = self.actions(hidden)
         if self.value is not None:
@@ -40,7 +40,8 @@ class ActionCritic(nn.Module):
         if copies == 0:
             return values
         attended = values.new_zeros(len(values), extended_size)
-        attended = attended.scatter_add(1, source_ids(mixture), mixture.attention.detach().to(values))
+        ids = source_ids(mixture).to(values.device)
+        attended = attended.scatter_add(1, ids, mixture.attention.detach().to(values))
         unknown = values[:, UNKNOWN, None].expand(-1, copies)
         of_copies = unknown + self.copies(hidden) * attended[:, vocabulary_size:]
         return torch.cat([values, of_copies], 1)

@@ -38,6 +38,7 @@ class Seq2Seq(Protocol[Memory, State]):
 
     uses_coverage: bool
     feature_size: int
+    vocabulary_size: int
 
     def encode(self, sources: Tensor, lengths: Tensor) -> Memory:
         """Read ``sources`` [B, S] (extended ids, padded) of ``lengths`` [B], once however many outputs follow."""

@@ -1,18 +1,16 @@
 """Minimum risk training: the expected reward over a few samples, renormalised."""
 
-from typing import Any
-
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from rlseq2seq.config.finetune import FinetuneConfig
 from rlseq2seq.data.batches import Batch
 from rlseq2seq.decoding.hypotheses import Hypotheses
-from rlseq2seq.models.protocol import Seq2Seq
 from rlseq2seq.objectives.loss import Loss
-from rlseq2seq.objectives.rollouts import Reward, sample_rollouts
+from rlseq2seq.objectives.rollouts import sample_rollouts
 from rlseq2seq.objectives.scoring import score_tokens
+from rlseq2seq.objectives.setting import Setting
 
 
 class MinimumRisk:
@@ -22,18 +20,19 @@ class MinimumRisk:
     ``config.mrt``: ``sharpness`` is a; ``reference`` puts the gold target into the set.
     """
 
-    def __init__(self, model: Seq2Seq[Any, Any], reward: Reward, max_tokens: int, config: FinetuneConfig) -> None:
-        self._model, self._reward, self._max_tokens, self._config = model, reward, max_tokens, config
+    def __init__(self, setting: Setting, config: FinetuneConfig) -> None:
+        self._setting, self._config = setting, config
+        self.state = nn.Module()  # it keeps nothing beside the model
 
     def __call__(self, memory: tuple[Tensor, ...], batch: Batch, step: int) -> Loss:
         """The loss of a batch."""
-        written = sample_rollouts(self._model, memory, self._max_tokens, self._config.samples)
+        written = sample_rollouts(self._setting.model, memory, self._setting.max_tokens, self._config.samples)
         facts = {"sample_tokens": written.lengths.double().mean()}
         tokens, lengths = written.tokens, written.lengths
         if self._config.mrt.reference:
             tokens, lengths = _with_references(written, batch)
-        rewards = self._reward(tokens, batch).view(len(batch.rows), -1)
-        scored = score_tokens(self._model, memory, tokens, lengths)
+        rewards = self._setting.reward(tokens, batch).view(len(batch.rows), -1)
+        scored = score_tokens(self._setting.model, memory, tokens, lengths)
         sequences = scored.of_sequences(scored.log_probs, len(tokens)).view_as(rewards)
         weights = self._config.mrt.sharpness * sequences
         q = weights.masked_fill(repeated(tokens, len(batch.rows)), -torch.inf).softmax(1)

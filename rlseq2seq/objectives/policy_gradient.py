@@ -1,7 +1,8 @@
 """Policy gradient on free-running samples: REINFORCE, self-critical, leave-one-out, and GRPO."""
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -10,14 +11,14 @@ from rlseq2seq.config.finetune import FinetuneConfig
 from rlseq2seq.data.batches import Batch
 from rlseq2seq.decoding.hypotheses import Hypotheses
 from rlseq2seq.decoding.single_path import greedy
-from rlseq2seq.models.protocol import Seq2Seq
-from rlseq2seq.objectives.loss import Loss
+from rlseq2seq.objectives.kl import log_ratios, next_weight
+from rlseq2seq.objectives.loss import Facts, Loss
 from rlseq2seq.objectives.returns import group_normalized, leave_one_out, penalties, self_critical
-from rlseq2seq.objectives.rollouts import Reward, pay, sample_rollouts
+from rlseq2seq.objectives.rollouts import pay, sample_rollouts
 from rlseq2seq.objectives.scoring import Scored, score_tokens
+from rlseq2seq.objectives.setting import Setting
 
 _DECAY = 0.95  # of the moving average of returns
-_KL_GAIN, _KL_LIMIT = 0.1, 0.2  # how fast the weight of the KL adapts (arXiv:1909.08593, section 2.2)
 
 
 class PolicyState(nn.Module):
@@ -29,6 +30,13 @@ class PolicyState(nn.Module):
         self.mean_return = nn.Parameter(torch.zeros(2), requires_grad=False)  # a decayed sum, and its weight
         self.kl_weight = nn.Parameter(torch.tensor(config.kl.weight), requires_grad=False)
 
+    @torch.no_grad()
+    def remember(self, values: dict[str, Tensor]) -> Facts:
+        """Set parameters, by name, to new ``values``."""
+        for name, value in values.items():
+            self.get_parameter(name).copy_(value)
+        return {}
+
 
 @dataclass(frozen=True)
 class _Compared:
@@ -36,7 +44,7 @@ class _Compared:
 
     advantages: Tensor
     loss: Tensor | float = 0.0
-    facts: dict[str, Tensor] = field(default_factory=dict)
+    facts: Facts = field(default_factory=dict)
     remembered: dict[str, Tensor] = field(default_factory=dict)
 
 
@@ -46,7 +54,7 @@ class _FirstEpoch(NamedTuple):
     written: Hypotheses
     advantages: Tensor
     log_probs: Tensor
-    facts: dict[str, Tensor]
+    facts: Facts
 
 
 class PolicyGradient:
@@ -65,32 +73,26 @@ class PolicyGradient:
     encoder runs once a source however many samples there are.
     """
 
-    def __init__(
-        self,
-        model: Seq2Seq[Any, Any],
-        pretrained: Seq2Seq[Any, Any] | None,
-        reward: Reward,
-        max_tokens: int,
-        config: FinetuneConfig,
-        state: PolicyState,
-    ) -> None:
-        self._model, self._pretrained, self._reward = model, pretrained, reward
-        self._max_tokens, self._config, self._state = max_tokens, config, state
+    def __init__(self, setting: Setting, config: FinetuneConfig) -> None:
+        self._setting, self._config = setting, config
+        self.state = PolicyState(setting.model.feature_size, config).to(setting.device)
         self._first_epoch: _FirstEpoch | None = None
 
     def __call__(self, memory: tuple[Tensor, ...], batch: Batch, step: int) -> Loss:
         """The loss of a batch. Where ``grpo`` has several epochs, those after the first go over the same samples."""
         if self._config.method == "grpo" and step % self._config.grpo.epochs:
             return self._later_epoch(memory)
-        written = sample_rollouts(self._model, memory, self._max_tokens, self._config.samples)
-        paid = pay(written, batch, self._reward, self._config)
-        scored = score_tokens(self._model, memory, written.tokens, written.lengths)
+        written = sample_rollouts(self._setting.model, memory, self._setting.max_tokens, self._config.samples)
+        paid = pay(written, batch, self._setting.reward, self._config)
+        scored = score_tokens(self._setting.model, memory, written.tokens, written.lengths)
         facts = {"reward": paid.rewards.mean(), "sample_tokens": written.lengths.double().mean()}
         returns, remembered = paid.returns, {}
-        if self._pretrained is not None:
-            penalty, facts["kl"] = self._kl(written, batch, scored)
-            returns = returns - self._state.kl_weight * penalty
-            remembered["kl_weight"] = self._next_kl_weight(facts["kl"])
+        if self._setting.pretrained is not None:
+            ratios = log_ratios(self._setting, written, batch, scored)
+            gamma = None if self._config.returns == "sequence" else self._config.gamma
+            returns = returns - self.state.kl_weight * penalties(ratios, written.lengths, gamma)
+            facts["kl"] = ratios.sum(1).mean()
+            remembered["kl_weight"] = next_weight(self.state.kl_weight, facts["kl"], self._config.kl)
         compared = self._compare(returns, memory, batch, scored)
         divisor = self._divisor(scored, written)
         rl, log_probs, entropy = scored.weighted(-compared.advantages / divisor, -self._config.entropy / divisor)
@@ -98,14 +100,15 @@ class PolicyGradient:
         if self._config.method == "grpo":
             facts["clipped"] = torch.zeros(())
         self._first_epoch = _FirstEpoch(written, compared.advantages, log_probs, facts)
-        return Loss(rl + compared.loss, facts, len(scored.row), remembered | compared.remembered)
+        after = partial(self.state.remember, remembered | compared.remembered)
+        return Loss(rl + compared.loss, facts, len(scored.row), after)
 
     def _later_epoch(self, memory: tuple[Tensor, ...]) -> Loss:
         """-min(ratio A, clip(ratio, 1 - c, 1 + c) A) (Schulman et al. 2017, arXiv:1707.06347, Eq. 7; Shao et al. 2024,
         arXiv:2402.03300, Eq. 3), where ratio = p / p before the first epoch."""
         assert self._first_epoch is not None  # checkpoints lie between batches, so a run goes on with a first epoch
         written, advantages, before, facts = self._first_epoch
-        scored = score_tokens(self._model, memory, written.tokens, written.lengths)
+        scored = score_tokens(self._setting.model, memory, written.tokens, written.lengths)
         with torch.no_grad():
             ratio = (scored.log_probs - before).exp()
         clip, divisor = self._config.grpo.clip, self._divisor(scored, written)
@@ -118,22 +121,6 @@ class PolicyGradient:
     def _divisor(self, scored: Scored, written: Hypotheses) -> int:
         return len(scored.row) if self._config.average == "token" else len(written.tokens)
 
-    @torch.no_grad()
-    def _kl(self, written: Hypotheses, batch: Batch, scored: Scored) -> tuple[Tensor, Tensor]:
-        """What each token pays for leaving the pretrained policy, [N, T], and the KL in nats a sequence."""
-        assert self._pretrained is not None
-        memory = self._pretrained.encode(batch.sources, batch.source_lengths)
-        held = score_tokens(self._pretrained, memory, written.tokens, written.lengths).log_probs
-        ratios = held.new_zeros(written.tokens.shape).index_put((scored.row, scored.step), scored.log_probs - held)
-        gamma = None if self._config.returns == "sequence" else self._config.gamma
-        return penalties(ratios, written.lengths, gamma), ratios.sum(1).mean()
-
-    def _next_kl_weight(self, kl: Tensor) -> Tensor:
-        weight = self._state.kl_weight
-        if self._config.kl.target is None:
-            return weight
-        return weight * (1 + _KL_GAIN * (kl / self._config.kl.target - 1).clamp(-_KL_LIMIT, _KL_LIMIT))
-
     def _compare(self, returns: Tensor, memory: tuple[Tensor, ...], batch: Batch, scored: Scored) -> _Compared:
         place = scored.row, scored.step
         match self._config.method:
@@ -142,8 +129,8 @@ class PolicyGradient:
             case "grpo":
                 return _Compared(group_normalized(returns, self._config.samples)[place])
             case "self_critical":
-                written = greedy(self._model, memory, self._max_tokens)
-                paid = pay(written, batch, self._reward, self._config)
+                written = greedy(self._setting.model, memory, self._setting.max_tokens)
+                paid = pay(written, batch, self._setting.reward, self._config)
                 return _Compared(
                     self_critical(returns, paid.returns)[place], facts={"greedy_reward": paid.rewards.mean()}
                 )
@@ -155,15 +142,15 @@ class PolicyGradient:
         return _Compared(returns[place])
 
     def _moving_average(self, returns: Tensor) -> _Compared:
-        total, weight = self._state.mean_return
+        total, weight = self.state.mean_return
         now = torch.stack([returns.mean().to(total), torch.ones_like(weight)])
-        remembered = {"mean_return": torch.lerp(now, self._state.mean_return, _DECAY)}
+        remembered = {"mean_return": torch.lerp(now, self.state.mean_return, _DECAY)}
         # Nothing is subtracted in the first step: a mean of this batch would not be independent of its samples.
         return _Compared(returns - total / weight.clamp_min(1e-8), remembered=remembered)
 
     def _learned(self, returns: Tensor, scored: Scored) -> _Compared:
         """The baseline has a loss of its own, and its gradient ends at the features."""
-        assert self._state.baseline is not None
-        expected = self._state.baseline(scored.mixture.features.detach())[:, 0]
+        assert self.state.baseline is not None
+        expected = self.state.baseline(scored.mixture.features.detach())[:, 0]
         loss = (expected - returns).square().mean()
         return _Compared(returns - expected.detach(), loss, {"baseline_loss": loss.detach()})

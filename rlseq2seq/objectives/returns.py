@@ -16,8 +16,13 @@ def sequence_returns(rewards: Tensor, lengths: Tensor, width: int, gamma: float 
 
 def shaped_returns(prefix_rewards: Tensor, lengths: Tensor, gamma: float) -> Tensor:
     """sum over u >= t of gamma^(u - t) (R_u - R_(u-1)), R_0 = 0, for rewards [N, T] of every prefix."""
-    before = torch.nn.functional.pad(prefix_rewards[:, :-1], (1, 0))
-    return hold_last(discounted_sums(prefix_rewards - before, lengths, gamma), lengths)
+    return hold_last(discounted_sums(shaped_rewards(prefix_rewards), lengths, gamma), lengths)
+
+
+def shaped_rewards(prefix_rewards: Tensor) -> Tensor:
+    """R_t - R_(t-1), R_0 = 0, for rewards [N, T] of every prefix: what each token adds (Bahdanau et al. 2017,
+    arXiv:1607.07086, section 3)."""
+    return prefix_rewards - torch.nn.functional.pad(prefix_rewards[:, :-1], (1, 0))
 
 
 def discounted_sums(rewards: Tensor, lengths: Tensor, gamma: float) -> Tensor:

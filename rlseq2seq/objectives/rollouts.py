@@ -11,6 +11,7 @@ from rlseq2seq.decoding.hypotheses import Hypotheses
 from rlseq2seq.decoding.single_path import sample
 from rlseq2seq.models.protocol import Memory, Seq2Seq, State
 from rlseq2seq.objectives.returns import sequence_returns, shaped_returns
+from rlseq2seq.objectives.scoring import Scored
 
 
 class Reward(Protocol):
@@ -21,6 +22,16 @@ class Reward(Protocol):
 
     def prefixes(self, tokens: Tensor, batch: Batch) -> Tensor:
         """Rewards [N, T] of what is written up to each token."""
+
+
+class Rollouts(NamedTuple):
+    """Samples, the distributions that they are scored in, and the ``rewards`` and ``returns`` [N, T] of their tokens,
+    0 after the end."""
+
+    written: Hypotheses
+    scored: Scored
+    rewards: Tensor
+    returns: Tensor
 
 
 class Paid(NamedTuple):

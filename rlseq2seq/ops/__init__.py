@@ -4,7 +4,7 @@ from rlseq2seq.ops.beams import finish_beams, start_beams
 from rlseq2seq.ops.contracts import Attended, Beams, Chosen, Mixture, SearchRules, WeightedLoss
 from rlseq2seq.ops.copy_attention import copy_attention
 from rlseq2seq.ops.lstm_cell import LstmState, lstm_cell
-from rlseq2seq.ops.mixture import mixture_log_probs
+from rlseq2seq.ops.mixture import extended_size, mixture_log_probs
 from rlseq2seq.ops.over_steps import AttentionOverSteps, LinearOverSteps
 from rlseq2seq.ops.packed_linear import constant_weights, linear
 from rlseq2seq.ops.pointer_loss import pointer_loss, weighted_pointer_loss
@@ -30,6 +30,7 @@ __all__ = [
     "beam_step",
     "constant_weights",
     "copy_attention",
+    "extended_size",
     "finish_beams",
     "greedy_step",
     "hash_words",

@@ -28,6 +28,12 @@ def mixture_log_probs(mixture: Mixture, extended_size: int) -> Tensor:
     return generated.scatter(1, ids, torch.where(last == places, both, both.detach()))
 
 
+def extended_size(mixture: Mixture) -> int:
+    """V, or more where a source has extended ids: one more than the largest of them. A GPU is waited for."""
+    ids = mixture.source_ids if mixture.gate_logits is not None else mixture.source_ids[:0]
+    return max(len(mixture.weight), int(ids.max()) + 1 if ids.numel() else 0)
+
+
 def source_ids(mixture: Mixture) -> Tensor:
     """The ids [N, S] of each row's source."""
     rows, sources = len(mixture.attention), len(mixture.source_ids)

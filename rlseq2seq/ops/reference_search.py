@@ -5,14 +5,8 @@ from torch import Tensor
 
 from rlseq2seq.ops.beams import finish_beams
 from rlseq2seq.ops.contracts import Beams, Chosen, Mixture, SearchRules
-from rlseq2seq.ops.mixture import mixture_log_probs
+from rlseq2seq.ops.mixture import extended_size, mixture_log_probs
 from rlseq2seq.token_ids import END
-
-
-def extended_size(mixture: Mixture) -> int:
-    """V, or more where a source has extended ids: one more than the largest of them."""
-    ids = mixture.source_ids if mixture.gate_logits is not None else mixture.source_ids[:0]
-    return max(len(mixture.weight), int(ids.max()) + 1 if ids.numel() else 0)
 
 
 def greedy_step(mixture: Mixture) -> Chosen:

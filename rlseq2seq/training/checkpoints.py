@@ -6,13 +6,14 @@ Nothing here keeps a random state: the randomness of a step is a function of the
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from rlseq2seq.models.saved import set_weights, weights
 
@@ -47,7 +48,7 @@ class Checkpoints:
         self.seconds = 0.0
 
     def save(
-        self, progress: Progress, model: nn.Module, optimizer: torch.optim.Optimizer, best: dict[str, Tensor]
+        self, progress: Progress, model: nn.Module, optimizers: Sequence[Optimizer], best: dict[str, Tensor]
     ) -> None:
         """Write a checkpoint beside the last one, then let it take that one's place."""
         target = self.folder / f"{_PREFIX}{progress.step:09d}"
@@ -58,7 +59,8 @@ class Checkpoints:
         part.mkdir(parents=True)
         save_file(weights(model), part / "model.safetensors")
         save_file(best, part / "best.safetensors")
-        save_file(_flatten(optimizer), part / "optimizer.safetensors")
+        for index, optimizer in enumerate(optimizers):
+            save_file(_flatten(optimizer), part / _optimizer_file(index))
         (part / "progress.json").write_text(json.dumps(asdict(progress)))
         for path in (*part.iterdir(), part):
             _sync(path)
@@ -70,8 +72,8 @@ class Checkpoints:
         for older in self._all()[:-1]:
             shutil.rmtree(older)
 
-    def load(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Progress, dict[str, Tensor]] | None:
-        """Set ``model`` and ``optimizer`` to the last checkpoint; return its progress and best weights, if any."""
+    def load(self, model: nn.Module, optimizers: Sequence[Optimizer]) -> tuple[Progress, dict[str, Tensor]] | None:
+        """Set ``model`` and ``optimizers`` to the last checkpoint; return its progress and best weights, if any."""
         found = self._all()
         if not found:
             return None
@@ -79,7 +81,8 @@ class Checkpoints:
             self.seconds = float((self.folder / "seconds").read_text())
         device = next(model.parameters()).device
         set_weights(model, load_file(found[-1] / "model.safetensors"))
-        _restore(optimizer, load_file(found[-1] / "optimizer.safetensors"))
+        for index, optimizer in enumerate(optimizers):
+            _restore(optimizer, load_file(found[-1] / _optimizer_file(index)))
         best = {name: tensor.to(device) for name, tensor in load_file(found[-1] / "best.safetensors").items()}
         return Progress(**json.loads((found[-1] / "progress.json").read_text())), best
 
@@ -87,12 +90,16 @@ class Checkpoints:
         return sorted(self.folder.glob(f"{_PREFIX}*"))
 
 
-def _flatten(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def _optimizer_file(index: int) -> str:
+    return f"optimizer-{index}.safetensors"
+
+
+def _flatten(optimizer: Optimizer) -> dict[str, Tensor]:
     state: dict[int, dict[str, Tensor]] = optimizer.state_dict()["state"]
     return {f"{index}.{name}": tensor for index, values in state.items() for name, tensor in values.items()}
 
 
-def _restore(optimizer: torch.optim.Optimizer, flat: dict[str, Tensor]) -> None:
+def _restore(optimizer: Optimizer, flat: dict[str, Tensor]) -> None:
     state: dict[int, dict[str, Any]] = {}
     for key, tensor in flat.items():
         index, name = key.split(".", 1)

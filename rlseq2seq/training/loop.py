@@ -2,12 +2,13 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from tqdm import tqdm
 
 from rlseq2seq.config.training import OptimizerConfig, ValidationConfig
@@ -50,21 +51,20 @@ def train(
     plan: Plan,
     checkpoints: Checkpoints,
     beside: nn.Module | None = None,
+    optimizers: Sequence[Optimizer] = (),
 ) -> Progress:
     """Train ``model`` from its last checkpoint, if there is one, and leave it with its best weights.
 
-    ``beside`` holds what the objective trains, or remembers, besides the model: its gradient is clipped apart.
+    ``beside`` holds what the objective trains, or remembers, besides the model: its gradient is clipped apart. What the
+    objective trains by itself has ``optimizers`` of its own, which are stored with the rest.
 
     Raises:
         UserError: the loss or the gradient is not finite; the last checkpoint is of weights whose loss was.
     """
     trained = nn.ModuleDict({"model": model} if beside is None else {"model": model, "beside": beside})
-    optimizer: torch.optim.Optimizer
-    if plan.optimizer.name == "adam":
-        optimizer = torch.optim.Adam(trained.parameters(), lr=plan.learning_rate, fused=True)
-    else:  # fused only in later releases of PyTorch
-        optimizer = torch.optim.Adagrad(trained.parameters(), lr=plan.learning_rate)
-    progress, best = checkpoints.load(trained, optimizer) or (Progress(), {})
+    optimizer = _optimizer(trained, plan, optimizers)
+    every_optimizer = [optimizer, *optimizers]
+    progress, best = checkpoints.load(trained, every_optimizer) or (Progress(), {})
     if progress.step:
         tqdm.write(f"{plan.name}: goes on from step {progress.step} of {plan.steps}")
     with tqdm(
@@ -80,15 +80,24 @@ def train(
             started = time.perf_counter()
             loss = _set_gradients(trained, objective, plan, progress.step)
             if progress.step and progress.step % plan.checkpoint_every == 0:
-                checkpoints.save(progress, trained, optimizer, best)
-            _update(optimizer, loss, plan, progress, beside)
+                checkpoints.save(progress, trained, every_optimizer, best)
+            _update(optimizer, loss, plan, progress)
             checkpoints.seconds += time.perf_counter() - started
             speed = progress.tokens / checkpoints.seconds
             bar.set_postfix({"loss": f"{loss.total.item():.3f}", "tokens/s": f"{speed:,.0f}"}, refresh=False)
             bar.update()
-    checkpoints.save(progress, trained, optimizer, best)
+    checkpoints.save(progress, trained, every_optimizer, best)
     set_weights(model, best)
     return progress
+
+
+def _optimizer(trained: nn.Module, plan: Plan, others: Sequence[Optimizer]) -> Optimizer:
+    """Of what the others do not train."""
+    theirs = {id(parameter) for other in others for group in other.param_groups for parameter in group["params"]}
+    parameters = [p for p in trained.parameters() if p.requires_grad and id(p) not in theirs]
+    if plan.optimizer.name == "adam":
+        return torch.optim.Adam(parameters, lr=plan.learning_rate, fused=True)
+    return torch.optim.Adagrad(parameters, lr=plan.learning_rate)  # fused only in later releases of PyTorch
 
 
 def _set_gradients(trained: nn.ModuleDict, objective: Objective, plan: Plan, step: int) -> Loss:
@@ -97,32 +106,23 @@ def _set_gradients(trained: nn.ModuleDict, objective: Objective, plan: Plan, ste
     trained.train()
     loss = objective(step)
     trained.zero_grad()
-    torch.autograd.backward(loss.total)
+    if loss.total.requires_grad:
+        torch.autograd.backward(loss.total)
     norms = [nn.utils.clip_grad_norm_(part.parameters(), plan.optimizer.gradient_clip) for part in trained.values()]
     _check_finite(plan, step, {"loss": loss.total.item(), "norm of its gradient": sum(norm.item() for norm in norms)})
     return loss
 
 
-def _update(
-    optimizer: torch.optim.Optimizer, loss: Loss, plan: Plan, progress: Progress, beside: nn.Module | None
-) -> None:
+def _update(optimizer: Optimizer, loss: Loss, plan: Plan, progress: Progress) -> None:
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(progress.step, plan.steps, plan.learning_rate, plan.optimizer)
     optimizer.step()
-    _remember(beside, loss)
+    facts = {"loss": loss.total.detach(), **loss.facts, **loss.after()}
     progress.step += 1
     progress.tokens += loss.tokens
-    facts = {"loss": loss.total.detach(), **loss.facts}
     for name, fact in facts.items():
         progress.sums[name] = progress.sums.get(name, 0.0) + fact.item()
         progress.counts[name] = progress.counts.get(name, 0) + 1
-
-
-@torch.no_grad()
-def _remember(beside: nn.Module | None, loss: Loss) -> None:
-    if beside is not None:
-        for name, value in loss.remembered.items():
-            beside.get_parameter(name).copy_(value)
 
 
 def _check_finite(plan: Plan, step: int, numbers: dict[str, float]) -> None:
