@@ -12,6 +12,7 @@ from pipeline_helpers import Project, make_project
 
 import stages.finetune
 from rlseq2seq.data.batches import Batch
+from rlseq2seq.models.saved import weights
 from rlseq2seq.objectives.fine_tuning import FineTuning
 from rlseq2seq.objectives.loss import Loss
 from stages import download, pretrain, tokenization
@@ -80,12 +81,23 @@ def finetune(project: Project, **changes: Any) -> list[dict[str, float]]:
         return [{name: float(cell) for name, cell in row.items() if cell} for row in csv.DictReader(file)][1:]
 
 
+SMALL_CRITIC = {
+    "method": "actor_critic",
+    "critic__layers": [16],
+    "critic__batch_size": 8,
+    "critic__replay__capacity": 500,
+    "critic__warmup_updates": 2,
+    "critic__updates": 2,
+}
+
+
 @pytest.mark.parametrize(
     "changes",
     [
         {"method": "reinforce", "samples": 1, "baseline": "learned", "returns": "shaped"},
         {"method": "self_critical", "samples": 1, "returns": "discounted", "gamma": 0.9},
         {"method": "mrt", "mrt__reference": True, "exposure_bias__method": "e2e_backprop"},
+        {**SMALL_CRITIC, "critic__actor": "all_actions", "critic__target": "double", "exposure_bias__method": "soft"},
     ],
     ids=lambda changes: changes["method"],
 )
@@ -113,6 +125,45 @@ def test_several_epochs_that_were_killed_end_as_ones_that_were_not(
     monkeypatch.setattr(Watched, "die_at", None)
     finetune(project)
     assert project.results() == other.results()
+
+
+@pytest.mark.parametrize("warmup", [2, 5])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"critic__replay__sampling": "prioritized", "critic__target_network__update": "hard"},
+        {"critic__kind": "state_value"},
+    ],
+    ids=["q", "state_value"],
+)
+def test_a_critic_that_was_killed_ends_as_one_that_was_not(
+    project: Project, changes: dict[str, Any], warmup: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    other = project.copy(tmp_path / "straight")
+    held = {"kl__weight": 0.1, "kl__target": 0.001, "critic__target_network__every": 3}
+    changes = SMALL_CRITIC | held | changes | {"critic__warmup_updates": warmup}
+    monkeypatch.chdir(other.folder)
+    finetune(other, **changes)
+    expected = weights(Watched.last.state)
+    monkeypatch.chdir(project.folder)
+    monkeypatch.setattr(Watched, "die_at", 5)
+    with pytest.raises(KilledError):
+        finetune(project, **changes)
+    assert project.last_checkpoint("finetune") == 3
+    monkeypatch.setattr(Watched, "die_at", None)
+    finetune(project)
+    assert project.results() == other.results()
+    found = weights(Watched.last.state)
+    assert found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in found)
+
+
+def test_the_policy_waits_while_the_critic_warms_up(project: Project) -> None:
+    changes = {"critic__warmup_updates": 6, "eta__start": 0.5}
+    rows = finetune(project, **SMALL_CRITIC | changes)
+    assert all("nll" not in row and "critic_loss" in row for row in rows)
+    before, after = ((project.folder / "models" / name / "model.safetensors").read_bytes() for name in ("mle", "rl"))
+    assert before == after
+    assert not torch.equal(Watched.last.state.get_parameter("values.critic.actions.bias"), torch.zeros(26))
 
 
 def test_the_epochs_of_a_batch_are_in_a_row_and_grpo_s_alone(project: Project) -> None:

@@ -329,7 +329,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_last_checkpoint(
     check_stopped(objective, model, rf"^pretrain: at step 5 the loss is {bad}", tmp_path)
     other = Numbers()
     trained = nn.ModuleDict({"model": other})
-    loaded = ready(tmp_path).load(trained, torch.optim.Adam(trained.parameters(), fused=True))
+    loaded = ready(tmp_path).load(trained, [torch.optim.Adam(trained.parameters(), fused=True)])
     assert loaded is not None and loaded[0].step == 3
     assert other.numbers.tolist() == before[0]
 

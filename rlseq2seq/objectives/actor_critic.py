@@ -87,9 +87,9 @@ class ActorCritic:
             judged = self._values.judge(scored.mixture)
             probs = judged.log_probs.exp()
             # Where a word is impossible, 0 log 0 and its gradient are 0.
-            entropies = -(probs * judged.log_probs.masked_fill(probs == 0, 0)).sum(1)
-            gained = (probs * judged.advantages()).sum() + self._config.entropy * entropies.sum()
-            return -gained / divisor, entropies.detach().mean()
+            entropy = -(probs * judged.log_probs.masked_fill(probs == 0, 0)).sum()
+            gained = (probs * judged.advantages()).sum() + self._config.entropy * entropy
+            return -gained / divisor, entropy.detach() / len(scored.row)
         weights = -self._values.advantages(rollouts) / divisor
         total, log_probs, entropies = scored.weighted(weights, -self._config.entropy / divisor)
         return total, (-log_probs if entropies is None else entropies).mean()

@@ -108,7 +108,8 @@ def _set_gradients(trained: nn.ModuleDict, objective: Objective, plan: Plan, ste
     trained.zero_grad()
     if loss.total.requires_grad:
         torch.autograd.backward(loss.total)
-    norms = [nn.utils.clip_grad_norm_(part.parameters(), plan.optimizer.gradient_clip) for part in trained.values()]
+    parts = filter(None, (list(part.parameters()) for part in trained.values()))
+    norms = [nn.utils.clip_grad_norm_(part, plan.optimizer.gradient_clip) for part in parts]
     _check_finite(plan, step, {"loss": loss.total.item(), "norm of its gradient": sum(norm.item() for norm in norms)})
     return loss
 
