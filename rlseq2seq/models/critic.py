@@ -63,7 +63,7 @@ class StateCritic(nn.Module):
 
 def expectation(values: Tensor, log_probs: Tensor) -> Tensor:
     """sum over a of pi(a | s) Q(s, a), [N], for Q and log pi [N, X]."""
-    return (log_probs.exp() * values).sum(1)
+    return torch.linalg.vecdot(log_probs.exp(), values)
 
 
 def _perceptron(inputs: int, layers: tuple[int, ...]) -> tuple[nn.Sequential, int]:
