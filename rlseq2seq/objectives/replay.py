@@ -1,15 +1,20 @@
 """A memory of what a policy met and did, from which a critic learns many times over."""
 
 from collections.abc import Callable
+from math import prod
 from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 
 from rlseq2seq.config.critic import ReplayConfig
-from rlseq2seq.token_ids import PAD
+from rlseq2seq.objectives.sum_tree import SumTree
+
+# Added to the size of an error, so that what has none is drawn again some day.
+SMALLEST_PRIORITY = 1e-6
 
 _PINNED = torch.cuda.is_available()
+_ALIGNMENT = 4  # bytes, of the widest type that is kept
 # What is kept in fewer bits is given in these.
 _WIDER = {torch.float16: torch.float32, torch.int32: torch.int64}
 
@@ -46,6 +51,10 @@ class Replayed(NamedTuple):
 class Replay(nn.Module):
     """A ring of ``config.capacity`` transitions with sources of up to ``source_width`` tokens, the oldest overwritten.
 
+    ``prioritized`` is the proportional variant of Schaul et al. 2016 (arXiv:1511.05952, section 3.3): P(i) =
+    p_i^a / sum p_j^a with p_i = |TD error| + a little, ``a`` the ``priority_exponent``; what is new has the largest
+    priority so far, 1 at least (algorithm 1).
+
     It stays on the host, pinned where there is CUDA. All that it holds are parameters that no gradient trains, so that
     it is saved and restored as a model is.
     """
@@ -53,24 +62,26 @@ class Replay(nn.Module):
     def __init__(self, feature_size: int, source_width: int, config: ReplayConfig) -> None:
         super().__init__()
         state = torch.float16 if config.half_precision else torch.float32
-        self._capacity = config.capacity
-        self.ring = nn.ParameterDict(
-            Transitions(
-                features=self._rows(state, feature_size),
-                gate_logits=self._rows(state),
-                attention=self._rows(state, source_width),
-                source_ids=self._rows(torch.int32, source_width),
-                tokens=self._rows(torch.int32),
-                rewards=self._rows(torch.float32),
-                returns=self._rows(torch.float32),
-                last=self._rows(torch.bool),
-            )._asdict()
-        )
-        self.pushed = nn.Parameter(torch.zeros((), dtype=torch.int64), requires_grad=False)  # rows, ever
+        # In the order of `Transitions`.
+        kinds: list[tuple[torch.dtype, tuple[int, ...]]] = [
+            *((state, (feature_size,)), (state, ()), (state, (source_width,)), (torch.int32, (source_width,))),
+            *((torch.int32, ()), (torch.float32, ()), (torch.float32, ()), (torch.bool, ())),
+        ]
+        self._fields, width = [], 0
+        for dtype, shape in kinds:
+            field = _Field(width, dtype, shape)
+            self._fields.append(field)
+            width += -(-field.bytes // _ALIGNMENT) * _ALIGNMENT
+        # A transition's bytes lie side by side: to fetch one is one access to memory, and a sample is one transfer.
+        self.ring = _fixed(torch.zeros(config.capacity, width, dtype=torch.uint8, pin_memory=_PINNED))
+        self.pushed = _fixed(torch.zeros((), dtype=torch.int64))  # rows, ever
+        self.tree = SumTree(config.capacity) if config.sampling == "prioritized" else None
+        self.largest = _fixed(torch.ones((), dtype=torch.float64))  # priority so far
+        self._exponent = config.priority_exponent
 
     def __len__(self) -> int:
         """How many transitions there are."""
-        return min(int(self.pushed), self._capacity)
+        return min(int(self.pushed), len(self.ring))
 
     @torch.no_grad()
     def push(self, transitions: Transitions) -> None:
@@ -82,41 +93,51 @@ class Replay(nn.Module):
         # A row and the one after it were pushed one after the other, but for the newest row, which ends a rollout.
         if not transitions.last[-1:].all():
             raise ValueError("rollouts are pushed whole: the last transition is not the last of one")
-        kept = min(len(transitions.last), self._capacity)
-        rows = (self.pushed + torch.arange(kept)) % self._capacity
-        for name, values in transitions._asdict().items():
-            ring = self.ring[name]
-            ring.index_copy_(0, rows, _widened(values[-kept:], ring.shape).to("cpu", ring.dtype))
+        kept = min(len(transitions.last), len(self.ring))
+        # Where a source is shorter 0 stays: padding, and attention to it.
+        records = self.ring.new_zeros(kept, self.ring.shape[1], device=transitions.last.device)
+        for field, values in zip(self._fields, transitions, strict=True):
+            part = field.of(records)
+            (part if part.dim() == 1 else part[:, : values.shape[1]]).copy_(values[-kept:])
+        rows = (self.pushed + torch.arange(kept)) % len(self.ring)
+        self.ring.index_copy_(0, rows, records.cpu())
+        if self.tree is not None:
+            self.tree.set(rows, self.largest**self._exponent)
         self.pushed.add_(kept)
 
     @torch.no_grad()
     def sample(self, count: int, importance: float, device: torch.device) -> Replayed:
         """``count`` transitions, on ``device``, float32 and int64, drawn with PyTorch's global generator. Some may be
-        drawn twice. There has to be one at least."""
-        rows = torch.randint(len(self), (count,))
-        weights = torch.ones(count)
+        drawn twice. There has to be one at least.
+
+        Weights are 1, or where it is ``prioritized`` (N P(i))^-importance over the largest of the sample (section 3.4).
+        """
+        if self.tree is None:
+            rows, weights = torch.randint(len(self), (count,)), torch.ones(count)
+        else:
+            rows = self.tree.draw(count, len(self))
+            unscaled = (len(self) * self.tree.shares(rows)) ** -importance
+            weights = (unscaled / unscaled.max()).float()
         now, then = self._take(rows, device)
         return Replayed(rows, now, then, weights.to(device, non_blocking=True))
 
     @torch.no_grad()
     def set_errors(self, rows: Tensor, errors: Tensor) -> None:
         """Tell the TD ``errors`` [n] of the ``rows`` [n] of a sample, before anything else is pushed."""
-
-    def _rows(self, dtype: torch.dtype, *size: int) -> nn.Parameter:
-        empty = torch.zeros(self._capacity, *size, dtype=dtype, pin_memory=_PINNED)
-        return nn.Parameter(empty, requires_grad=False)
+        if self.tree is None:
+            return
+        priorities = errors.to("cpu", torch.float64).abs() + SMALLEST_PRIORITY
+        self.largest.copy_(torch.maximum(self.largest, priorities.max()))
+        self.tree.set(rows, priorities**self._exponent)
 
     def _take(self, rows: Tensor, device: torch.device) -> tuple[Transitions, Transitions]:
-        """What is in ``rows`` and in those after them."""
-        both = torch.cat([rows, (rows + 1) % self._capacity])
-        parts = []
-        for name in Transitions._fields:
-            ring = self.ring[name]
-            taken = torch.empty(len(both), *ring.shape[1:], dtype=ring.dtype, pin_memory=_PINNED)
-            torch.index_select(ring, 0, both, out=taken)
-            moved = taken.to(device, non_blocking=True).to(_WIDER.get(ring.dtype, ring.dtype))
-            parts.append(moved.chunk(2))
-        now, then = (Transitions(*fields) for fields in zip(*parts, strict=True))
+        """What is in ``rows``, and in those after them."""
+        # In turns: the two are neighbours in memory.
+        both = torch.stack([rows, (rows + 1) % len(self.ring)], 1).flatten()
+        records = torch.empty(len(both), self.ring.shape[1], dtype=torch.uint8, pin_memory=_PINNED)
+        torch.index_select(self.ring, 0, both, out=records)
+        records = records.to(device, non_blocking=True)
+        now, then = (Transitions(*(field.given(records[i::2]) for field in self._fields)) for i in range(2))
         return now, then
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
@@ -124,10 +145,25 @@ class Replay(nn.Module):
         return self
 
 
-def _widened(values: Tensor, shape: torch.Size) -> Tensor:
-    """``values`` [M, S] of shorter sources, padded to the width of ``shape``; other ones as they are."""
-    if values.shape[1:] == shape[1:]:
-        return values
-    wide = values.new_full((len(values), shape[1]), PAD)  # 0, which is what attention to padding is
-    wide[:, : values.shape[1]] = values
-    return wide
+class _Field(NamedTuple):
+    """A part of records [M, bytes]: from byte ``start`` on, values of a ``dtype`` and a ``shape``."""
+
+    start: int
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+    @property
+    def bytes(self) -> int:
+        return prod(self.shape) * self.dtype.itemsize
+
+    def of(self, records: Tensor) -> Tensor:
+        """The field, a view [M, *shape]."""
+        return records[:, self.start : self.start + self.bytes].view(self.dtype).view(len(records), *self.shape)
+
+    def given(self, records: Tensor) -> Tensor:
+        """The field, a tensor of its own, as wide as calculation has it."""
+        return self.of(records).to(_WIDER.get(self.dtype, self.dtype)).contiguous()
+
+
+def _fixed(values: Tensor) -> nn.Parameter:
+    return nn.Parameter(values, requires_grad=False)
