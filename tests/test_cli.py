@@ -152,7 +152,7 @@ def test_outputs_do_not_depend_on_the_batch(
 def test_options_of_the_search_reach_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], checkpoint: Path
 ) -> None:
-    search = BeamConfig(beam_size=3, length_penalty=2.5, block_ngrams=1, min_tokens=6)
+    search = BeamConfig(beam_size=3, length_penalty=2.5, block_ngrams=1, min_tokens=6, critic_weight=0.0)
     outputs = rlseq2seq.load(checkpoint).generate(TEXTS, search)
     options = ["--beam-size", "3", "--length-penalty", "2.5", "--block-ngrams", "1", "--min-tokens", "6"]
     typed(monkeypatch, lines(TEXTS))

@@ -15,7 +15,7 @@ from rlseq2seq.models.pointer_generator import PointerGenerator
 from rlseq2seq.models.saved import save_model
 from rlseq2seq.token_ids import END
 
-BEAM = BeamConfig(beam_size=3, length_penalty=1.0, block_ngrams=2, min_tokens=1)
+BEAM = BeamConfig(beam_size=3, length_penalty=1.0, block_ngrams=2, min_tokens=1, critic_weight=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -76,15 +76,15 @@ def test_words_that_the_vocabulary_lacks_come_out_as_they_were(copier: Generator
 def test_the_search_is_the_one_asked_for(
     copier: Generator, generator: Generator, device: torch.device, vocabulary: Vocabulary
 ) -> None:
-    once = BeamConfig(beam_size=2, length_penalty=1.0, block_ngrams=1, min_tokens=0)
+    once = BeamConfig(beam_size=2, length_penalty=1.0, block_ngrams=1, min_tokens=0, critic_weight=0.0)
     assert copier.generate(["zorp"], once)[0].split().count("zorp") == 1
     texts = sentences(20)
-    wide = BeamConfig(beam_size=5, length_penalty=1.0, block_ngrams=0, min_tokens=0)
+    wide = BeamConfig(beam_size=5, length_penalty=1.0, block_ngrams=0, min_tokens=0, critic_weight=0.0)
     assert generator.generate(texts, wide) != generator.generate(texts, GREEDY)
     silent = tiny_model(len(vocabulary), copy=False).to(device)
     with torch.no_grad():
         silent.output.bias[END] += 50
-    least = BeamConfig(beam_size=1, length_penalty=1.0, block_ngrams=0, min_tokens=3)
+    least = BeamConfig(beam_size=1, length_penalty=1.0, block_ngrams=0, min_tokens=3, critic_weight=0.0)
     assert Generator(silent, vocabulary, device).generate(texts) == [""] * 20
     assert all(Generator(silent, vocabulary, device).generate(texts, least))
 

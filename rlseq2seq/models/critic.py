@@ -23,6 +23,7 @@ class ActionCritic(nn.Module):
 
     def __init__(self, feature_size: int, vocabulary_size: int, config: CriticConfig) -> None:
         super().__init__()
+        self.config = config
         self.hidden, size = _perceptron(feature_size, config.layers)
         self.actions = _zeros(size, vocabulary_size)
         self.copies = _zeros(size, 1)
