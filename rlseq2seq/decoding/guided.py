@@ -9,8 +9,7 @@ from rlseq2seq.ops.dense_search import dense_beam_step
 
 
 def guided_by(critic: ActionCritic, weight: float, extended_size: int) -> BeamStep:
-    """What extends beams where the token y after the state s scores log pi(y|s) + weight A(s, y), each hypothesis by its
-    own state.
+    """What extends beams where a token y scores log pi(y|s) + weight A(s, y), s being the state of its own hypothesis.
 
     A(s, y) = Q(s, y) - sum over a of pi(a|s) Q(s, a), for the critic of Bahdanau et al. 2017 (arXiv:1607.07086). With
     gamma 1 and the true Q, these add up to the reward so far, and what is expected of the state that was reached, less
