@@ -32,7 +32,7 @@ def main() -> None:
     with run_folder("compare", FOLDER / "dvc.yaml", {"method": method, "seed": str(seed)}) as folder:
         print(f"compare: {method}, seed {seed}", flush=True)
         checkpoints = Checkpoints(folder)
-        model, vocabulary, progress = fine_tune(config, runtime, device, checkpoints)
+        model, vocabulary, _, progress = fine_tune(config, runtime, device, checkpoints)
         pairs = list(read_pairs(RAW / "test.jsonl"))
         outputs = Generator(model, vocabulary, device).generate([pair.source for pair in pairs], progress=True)
         scores = _scores(pairs, outputs, runtime.workers or os.cpu_count() or 1)

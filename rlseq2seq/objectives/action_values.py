@@ -78,10 +78,9 @@ class ActionValues(nn.Module):
     def _of_sampled(self, scored: Scored, values: Callable[[Judged], Tensor]) -> Tensor:
         """``values`` of the sampled words, for a few states at a time: of all at once they would fill the memory."""
         count = max(1, _VALUES_AT_ONCE // len(scored.mixture.weight))
-        parts = scored.tokens.split(count)
-        mixtures = (_rows(scored.mixture, slice(start, start + count)) for start in range(0, len(scored.tokens), count))
+        parts = [slice(start, start + count) for start in range(0, len(scored.tokens), count)]
         return torch.cat(
-            [_chosen(values(self.judge(mixture)), tokens) for mixture, tokens in zip(mixtures, parts, strict=True)]
+            [_chosen(values(self.judge(_rows(scored.mixture, rows))), scored.tokens[rows]) for rows in parts]
         )
 
     def learn(self, rollouts: Rollouts, step: int) -> Facts:
