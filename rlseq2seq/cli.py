@@ -89,6 +89,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     generate.add_argument("--block-ngrams", type=_at_least(0), default=0, metavar="N", help="no N-gram twice; 0: off")
     generate.add_argument("--min-tokens", type=_at_least(0), default=0, metavar="N", help="at least N tokens an output")
+    generate.add_argument(
+        "--critic-weight", type=_at_least(0, float), default=0.0, metavar="X", help="how much the critic guides; 0: not"
+    )
     generate.add_argument("--batch-size", type=_at_least(1), default=64, metavar="N", help="sources at a time")
     generate.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default), cuda, cuda:1, auto")
     return parser
@@ -118,6 +121,7 @@ def _generate(options: argparse.Namespace) -> None:
         length_penalty=options.length_penalty,
         block_ngrams=options.block_ngrams,
         min_tokens=options.min_tokens,
+        critic_weight=options.critic_weight,
     )
     outputs = generator.generate((source.text for source in sources), search, options.batch_size, progress=True)
     lines = [_line(source, output).encode() for source, output in zip(sources, outputs, strict=True)]

@@ -10,25 +10,50 @@ from rlseq2seq.config.decoding import BeamConfig
 from rlseq2seq.data.batches import pad_rows
 from rlseq2seq.data.vocabulary import Vocabulary
 from rlseq2seq.decoding.beam import beam_search
+from rlseq2seq.decoding.guided import guided_by
+from rlseq2seq.errors import UserError
+from rlseq2seq.models.critic import ActionCritic
 from rlseq2seq.models.pointer_generator import PointerGenerator
-from rlseq2seq.models.saved import load_model
+from rlseq2seq.models.saved import load_critic, load_model
 from rlseq2seq.ops import SearchRules
 from rlseq2seq.training.device import find_device
 
-GREEDY = BeamConfig(beam_size=1, length_penalty=1.0, block_ngrams=0, min_tokens=0)
+GREEDY = BeamConfig(beam_size=1, length_penalty=1.0, block_ngrams=0, min_tokens=0, critic_weight=0.0)
 
 
 class Generator:
-    """A model with its vocabulary, ready to write."""
+    """A model with its vocabulary, and its critic if it has one, ready to write."""
 
-    def __init__(self, model: PointerGenerator, vocabulary: Vocabulary, device: torch.device) -> None:
-        self._model, self._vocabulary, self._device = model.eval(), vocabulary, device
+    def __init__(
+        self,
+        model: PointerGenerator,
+        vocabulary: Vocabulary,
+        device: torch.device,
+        critic: ActionCritic | None = None,
+    ) -> None:
+        self.vocabulary = vocabulary
+        self._model, self._device, self._critic = model.eval(), device, critic
+
+    def check(self, search: BeamConfig) -> None:
+        """Raises:
+        UserError: ``search`` asks a critic, and there is none.
+        """
+        if search.critic_weight and self._critic is None:
+            raise UserError(
+                f"critic_weight is {search.critic_weight}, but the model has no critic: set it to 0, or take a "
+                "model that was trained with finetune.method actor_critic and critic.kind q"
+            )
 
     def generate(
         self, texts: Iterable[str], search: BeamConfig = GREEDY, batch_size: int = 64, *, progress: bool = False
     ) -> list[str]:
-        """An output for each of ``texts``, in their order; ``progress`` shows a bar when it takes long."""
-        encoded = [self._vocabulary.encode_source(text) for text in texts]
+        """An output for each of ``texts``, in their order; ``progress`` shows a bar when it takes long.
+
+        Raises:
+            UserError: as `check`.
+        """
+        self.check(search)
+        encoded = [self.vocabulary.encode_source(text) for text in texts]
         # Together with those of its length, a source costs no padding; its output does not depend on its company.
         order = sorted(range(len(encoded)), key=lambda i: -len(encoded[i].ids))
         outputs = [""] * len(encoded)
@@ -47,9 +72,13 @@ class Generator:
         with torch.no_grad():
             memory = self._model.encode(sources.to(self._device), lengths.to(self._device))
         rules = SearchRules(search.length_penalty, search.block_ngrams, search.min_tokens)
-        max_tokens = self._vocabulary.config.max_target_tokens
-        found = beam_search(self._model, memory, max_tokens, search.beam_size, rules)
-        return self._vocabulary.decode_rows(found.tokens.tolist(), copies)
+        max_tokens = self.vocabulary.config.max_target_tokens
+        guide = None
+        if self._critic is not None and search.critic_weight:
+            extended_size = len(self.vocabulary) + max(map(len, copies))
+            guide = guided_by(self._critic, search.critic_weight, extended_size)
+        found = beam_search(self._model, memory, max_tokens, search.beam_size, rules, guide)
+        return self.vocabulary.decode_rows(found.tokens.tolist(), copies)
 
 
 def load(path: str | Path, device: str = "cpu") -> Generator:
@@ -58,5 +87,10 @@ def load(path: str | Path, device: str = "cpu") -> Generator:
     Raises:
         UserError: the folder is not a whole checkpoint, or there is no such device.
     """
-    target = find_device(device, "the device")
-    return Generator(*load_model(Path(path), target), target)
+    return load_on(Path(path), find_device(device, "the device"))
+
+
+def load_on(folder: Path, device: torch.device) -> Generator:
+    """As `load`, on a device that is there."""
+    model, vocabulary = load_model(folder, device)
+    return Generator(model, vocabulary, device, load_critic(folder, model, device))

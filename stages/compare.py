@@ -32,11 +32,12 @@ def main() -> None:
     with run_folder("compare", FOLDER / "dvc.yaml", {"method": method, "seed": str(seed)}) as folder:
         print(f"compare: {method}, seed {seed}", flush=True)
         checkpoints = Checkpoints(folder)
-        model, vocabulary, progress = fine_tune(config, runtime, device, checkpoints)
+        model, vocabulary, _, progress = fine_tune(config, runtime, device, checkpoints)
         pairs = list(read_pairs(RAW / "test.jsonl"))
         outputs = Generator(model, vocabulary, device).generate([pair.source for pair in pairs], progress=True)
         scores = _scores(pairs, outputs, runtime.workers or os.cpu_count() or 1)
-        found = {"method": method, "seed": seed, **_costs(progress, checkpoints.seconds, config), **scores}
+        costs = _costs(progress, checkpoints.seconds, config)
+        found = {"method": method, "seed": seed, **costs, **scores, **_critic(progress)}
         texts = "".join(f"{json.dumps(text)}\n" for text in outputs)
         write_text_whole(FOLDER / "outputs" / f"{method}-{seed}.jsonl", texts)
         write_text_whole(FOLDER / "runs" / f"{method}-{seed}.json", json.dumps(found) + "\n")
@@ -65,6 +66,13 @@ def _costs(progress: Progress, seconds: float, config: FinetuneConfig) -> dict[s
         # Linux counts in KiB.
         "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
     }
+
+
+def _critic(progress: Progress) -> dict[str, object]:
+    """How much of the variance of held-out returns a critic explained, at each validation."""
+    key = "critic_explained_variance"
+    explained = {str(row["step"]): round(row[key], 4) for row in progress.history if key in row}
+    return {key: explained} if explained else {}
 
 
 def _scores(pairs: list[Pair], outputs: list[str], workers: int) -> dict[str, object]:

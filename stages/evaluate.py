@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 
 from rlseq2seq.config.base import load
 from rlseq2seq.config.evaluate import EvaluateConfig
@@ -9,8 +10,7 @@ from rlseq2seq.config.runtime import RuntimeConfig
 from rlseq2seq.data.pairs import read_pairs
 from rlseq2seq.evaluation.baselines import baseline_outputs
 from rlseq2seq.evaluation.report import evaluate_systems, format_table, write_predictions
-from rlseq2seq.generation import Generator
-from rlseq2seq.models.saved import load_model
+from rlseq2seq.generation import load_on
 from rlseq2seq.rewards.words import mean_words
 from rlseq2seq.training.device import set_up_device
 from stages.common import MLE, RAW, REPORTS, RL, run, write_text_whole
@@ -22,15 +22,18 @@ def main() -> None:
     workers = runtime.workers or os.cpu_count() or 1
     pairs = list(read_pairs(RAW / "test.jsonl"))
     sources = [pair.source for pair in pairs]
+    generators = {"mle": load_on(MLE, device), "rl": load_on(RL, device)}
+    generators["rl"].check(config.decoding)  # before the other one has worked for nothing
+    searches = {"mle": replace(config.decoding, critic_weight=0.0), "rl": config.decoding}
     outputs = {}
-    for name, folder in (("mle", MLE), ("rl", RL)):
+    for name, generator in generators.items():
         print(f"evaluate: {name} writes {len(pairs):,} outputs", flush=True)
-        model, vocabulary = load_model(folder, device)
-        generator = Generator(model, vocabulary, device)
-        outputs[name] = generator.generate(sources, config.decoding, config.batch_size, progress=True)
+        outputs[name] = generator.generate(sources, searches[name], config.batch_size, progress=True)
     words = round(mean_words(pair.target for pair in read_pairs(RAW / "train.jsonl")))
     outputs |= baseline_outputs(pairs, words, workers)
-    evaluation = evaluate_systems(pairs, outputs, config, workers, lowercase=vocabulary.config.lowercase)
+    evaluation = evaluate_systems(
+        pairs, outputs, config, workers, lowercase=generators["rl"].vocabulary.config.lowercase
+    )
     table = format_table(evaluation)
     write_predictions(REPORTS / "predictions.jsonl", pairs, outputs)
     write_text_whole(REPORTS / "evaluation.json", json.dumps(evaluation.metrics(), indent=2) + "\n")

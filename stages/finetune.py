@@ -1,8 +1,10 @@
 """Stage 4: go on from the pretrained model by reinforcement learning."""
 
 import os
+from typing import NamedTuple
 
 import torch
+from torch import nn
 
 from rlseq2seq.config.base import load
 from rlseq2seq.config.finetune import FinetuneConfig
@@ -10,6 +12,7 @@ from rlseq2seq.config.runtime import RuntimeConfig
 from rlseq2seq.data.batches import BatchOrder, in_length_order, make_batch
 from rlseq2seq.data.store import TokenStore
 from rlseq2seq.data.vocabulary import Vocabulary
+from rlseq2seq.models.critic import ActionCritic
 from rlseq2seq.models.pointer_generator import PointerGenerator
 from rlseq2seq.models.saved import load_model, save_model
 from rlseq2seq.objectives.fine_tuning import FineTuning
@@ -25,19 +28,28 @@ from stages.common import MLE, REPORTS, RL, TOKENS, run, written_whole
 from stages.resumable import run_folder
 
 
+class FineTuned(NamedTuple):
+    """``critic`` is one that can guide decoding, if there is any."""
+
+    model: PointerGenerator
+    vocabulary: Vocabulary
+    critic: ActionCritic | None
+    progress: Progress
+
+
 def main() -> None:
     config, runtime = load(FinetuneConfig, "finetune"), load(RuntimeConfig, "runtime")
     device = set_up_device(runtime)
     with run_folder("finetune") as folder:
-        model, vocabulary, progress = fine_tune(config, runtime, device, Checkpoints(folder))
+        model, vocabulary, critic, progress = fine_tune(config, runtime, device, Checkpoints(folder))
         with written_whole(RL) as output:
-            save_model(output, model, vocabulary)
+            save_model(output, model, vocabulary, critic)
         write_history(REPORTS / "finetune.csv", progress.history)
 
 
 def fine_tune(
     config: FinetuneConfig, runtime: RuntimeConfig, device: torch.device, checkpoints: Checkpoints
-) -> tuple[PointerGenerator, Vocabulary, Progress]:
+) -> FineTuned:
     """The pretrained model, trained on as ``config`` says and left with its best weights.
 
     Raises:
@@ -68,10 +80,12 @@ def fine_tune(
             for rows in in_length_order(validation_store, config.validation.pairs, config.batch_size)
         )
 
+    kept = model if fine_tuning.critic is None else nn.ModuleList([model, fine_tuning.critic])
     progress = train(
-        model, objective, validate, _plan(config, runtime), checkpoints, fine_tuning.state, fine_tuning.optimizers
+        model, objective, validate, _plan(config, runtime), checkpoints, fine_tuning.state, fine_tuning.optimizers, kept
     )
-    return model, vocabulary, progress
+    critic = fine_tuning.critic if isinstance(fine_tuning.critic, ActionCritic) else None
+    return FineTuned(model, vocabulary, critic, progress)
 
 
 def _plan(config: FinetuneConfig, runtime: RuntimeConfig) -> Plan:

@@ -3,11 +3,13 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from critic_cases import random_critic
 from tiny import tiny_model
 
 import rlseq2seq
@@ -23,7 +25,8 @@ TEXTS = ["the sum of values", "", "mean of 日本 rows , along axis", "a", "get_
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory, vocabulary: Vocabulary) -> Path:
     folder = tmp_path_factory.mktemp("models") / "rl"
-    save_model(folder, tiny_model(len(vocabulary), dtype=torch.float32), vocabulary)
+    model = tiny_model(len(vocabulary), dtype=torch.float32)
+    save_model(folder, model, vocabulary, random_critic(model.feature_size, len(vocabulary)))
     return folder
 
 
@@ -152,12 +155,13 @@ def test_outputs_do_not_depend_on_the_batch(
 def test_options_of_the_search_reach_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], checkpoint: Path
 ) -> None:
-    search = BeamConfig(beam_size=3, length_penalty=2.5, block_ngrams=1, min_tokens=6)
+    search = BeamConfig(beam_size=3, length_penalty=2.5, block_ngrams=1, min_tokens=6, critic_weight=0.3)
     outputs = rlseq2seq.load(checkpoint).generate(TEXTS, search)
     options = ["--beam-size", "3", "--length-penalty", "2.5", "--block-ngrams", "1", "--min-tokens", "6"]
+    options += ["--critic-weight", "0.3"]
     typed(monkeypatch, lines(TEXTS))
     assert [row.split("\t")[-1] for row in generate(capsys, checkpoint, *options).splitlines()] == outputs
-    assert outputs != rlseq2seq.load(checkpoint).generate(TEXTS)
+    assert outputs != rlseq2seq.load(checkpoint).generate(TEXTS, replace(search, critic_weight=0.0))
 
 
 # What it refuses: one sentence, exit code 2, and nothing written.
@@ -269,6 +273,8 @@ def test_a_checkpoint_that_is_damaged(
         (["--length-penalty", "-0.5"], "argument --length-penalty: -0.5 is not"),
         (["--length-penalty", "nan"], "argument --length-penalty: nan is not"),
         (["--length-penalty", "inf"], "argument --length-penalty: inf is not"),
+        (["--critic-weight", "-0.5"], "argument --critic-weight: -0.5 is not"),
+        (["--critic-weight", "inf"], "argument --critic-weight: inf is not"),
         (["--format", "xml"], "argument --format: invalid choice: 'xml'"),
         (["--temperature", "1"], "unrecognized arguments: --temperature"),
     ],
@@ -276,6 +282,16 @@ def test_a_checkpoint_that_is_damaged(
 def test_bad_options(options: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
     error = refused(capsys, *options)
     assert told in error and "--help" in error
+
+
+def test_a_critic_that_is_not_there_cannot_be_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], vocabulary: Vocabulary
+) -> None:
+    save_model(tmp_path, tiny_model(len(vocabulary), dtype=torch.float32), vocabulary)
+    typed(monkeypatch, b"a\n")
+    options = ["--checkpoint", str(tmp_path), "--critic-weight", "0.5", "--output", str(tmp_path / "outputs")]
+    assert "critic_weight is 0.5, but the model has no critic: set it to 0, or" in refused(capsys, *options)
+    assert not (tmp_path / "outputs").exists()
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:99", "mps", ""])

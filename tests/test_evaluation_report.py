@@ -13,7 +13,7 @@ CONFIG = EvaluateConfig(
     seed=0,
     bootstrap_samples=500,
     batch_size=1,
-    decoding=BeamConfig(beam_size=1, length_penalty=1.0, block_ngrams=0, min_tokens=0),
+    decoding=BeamConfig(beam_size=1, length_penalty=1.0, block_ngrams=0, min_tokens=0, critic_weight=0.0),
 )
 PAIRS = [
     Pair(id="m:f", source="f adds two numbers .", target="add two numbers", group="m"),

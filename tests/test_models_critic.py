@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from critic_cases import critic_config, scramble
+from critic_game import critic_config, scramble
 from tiny import on, random_mixture, row_of
 
 from rlseq2seq.models.critic import ActionCritic, StateCritic, expectation

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from critic_cases import random_critic
 from safetensors.torch import load_file, save_file
 from tiny import VARIANTS, Variant, tiny_model
 
 from rlseq2seq.data.vocabulary import Vocabulary
 from rlseq2seq.errors import UserError
 from rlseq2seq.models.pointer_generator import PointerGenerator
-from rlseq2seq.models.saved import CONFIG_FILE, WEIGHTS_FILE, load_model, save_model
+from rlseq2seq.models.saved import CONFIG_FILE, CRITIC_FILE, WEIGHTS_FILE, load_critic, load_model, save_model
 
 CPU = torch.device("cpu")
 
@@ -114,3 +115,70 @@ def test_a_wrong_value_in_the_configuration_is_told(checkpoint: Path) -> None:
     config["model"]["decoder_size"] = "big"
     (checkpoint / CONFIG_FILE).write_text(json.dumps(config))
     assert_user_error(checkpoint, "decoder_size")
+
+
+# Its critic.
+
+
+@pytest.mark.parametrize("dueling", [True, False])
+@pytest.mark.parametrize("layers", [[], [7], [6, 5]])
+def test_a_critic_comes_back_bit_for_bit(
+    tmp_path: Path, device: torch.device, vocabulary: Vocabulary, layers: list[int], dueling: bool
+) -> None:
+    model = make_model(vocabulary)
+    critic = random_critic(model.feature_size, len(vocabulary), layers=layers, dueling=dueling, device="cuda:7")
+    save_model(tmp_path, model, vocabulary, critic.to(device))
+    loaded = load_critic(tmp_path, load_model(tmp_path, device)[0], device)
+    assert loaded is not None and loaded.config == critic.config
+    mine, theirs = dict(critic.named_parameters()), dict(loaded.named_parameters())
+    assert mine.keys() == theirs.keys()
+    assert all(torch.equal(mine[name], theirs[name]) and theirs[name].device.type == device.type for name in mine)
+
+
+def test_a_model_without_a_critic_has_none_even_over_one_that_had(tmp_path: Path, vocabulary: Vocabulary) -> None:
+    model = make_model(vocabulary)
+    save_model(tmp_path, model, vocabulary, random_critic(model.feature_size, len(vocabulary)))
+    assert load_critic(tmp_path, model, CPU) is not None
+    save_model(tmp_path, model, vocabulary)
+    assert load_critic(tmp_path, model, CPU) is None
+
+
+def without_the_critic_s_file(folder: Path) -> None:
+    (folder / CRITIC_FILE).unlink()
+
+
+def with_half_of_the_critic_s_file(folder: Path) -> None:
+    data = (folder / CRITIC_FILE).read_bytes()
+    (folder / CRITIC_FILE).write_bytes(data[: len(data) // 2])
+
+
+def with_the_critic_of_another_vocabulary(folder: Path) -> None:
+    weights = load_file(folder / CRITIC_FILE)
+    save_file({**weights, "actions.bias": weights["actions.bias"][:-1].clone()}, folder / CRITIC_FILE)
+
+
+def with_a_wrong_value(folder: Path) -> None:
+    config = json.loads((folder / CONFIG_FILE).read_text())
+    config["critic"]["layers"] = "big"
+    (folder / CONFIG_FILE).write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    ("damage", "part"),
+    [
+        (without_the_critic_s_file, CRITIC_FILE),
+        (with_half_of_the_critic_s_file, CRITIC_FILE),
+        (with_the_critic_of_another_vocabulary, "actions.bias"),
+        (with_a_wrong_value, "critic.layers is 'big'"),
+    ],
+)
+def test_a_damaged_critic_is_told_in_a_sentence(
+    tmp_path: Path, vocabulary: Vocabulary, damage: Callable[[Path], None], part: str
+) -> None:
+    model = make_model(vocabulary)
+    save_model(tmp_path, model, vocabulary, random_critic(model.feature_size, len(vocabulary)))
+    damage(tmp_path)
+    with pytest.raises(UserError) as caught:
+        load_critic(tmp_path, model, CPU)
+    message = str(caught.value)
+    assert "\n" not in message and str(tmp_path) in message and part in message, message

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 import torch
-from critic_cases import Game, acting, critic_config, is_over, make_game, read, scramble, teach
+from critic_game import Game, acting, critic_config, is_over, make_game, read, scramble, teach
 from objective_cases import EXTENDED, MAX_TOKENS, SIZE
 from tiny import TableModel
 from torch import Tensor, nn

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from critic_cases import Game, acting, critic_config, make_game, read, scramble, teach
+from critic_game import Game, acting, critic_config, make_game, read, scramble, teach
 from objective_cases import (
     EXTENDED,
     MAX_TOKENS,

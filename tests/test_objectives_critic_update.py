@@ -1,6 +1,6 @@
 import pytest
 import torch
-from critic_cases import critic_config
+from critic_game import critic_config
 from torch import nn
 
 from rlseq2seq.errors import UserError

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 import torch
-from critic_cases import Game, acting, critic_config, make_game, read, scramble, teach
+from critic_game import Game, acting, critic_config, make_game, read, scramble, teach
 from tiny import TableModel
 from torch import Tensor
 

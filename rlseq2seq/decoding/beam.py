@@ -1,12 +1,18 @@
 """Batched beam search."""
 
+from collections.abc import Callable
+
 import torch
+from torch import Tensor
 
 from rlseq2seq import ops
 from rlseq2seq.decoding.hypotheses import Hypotheses, cut_at_end, may_stop, token_lengths
 from rlseq2seq.models.protocol import Memory, Seq2Seq, State, repeat_rows, select_rows
-from rlseq2seq.ops import SearchRules
+from rlseq2seq.ops import Beams, Mixture, SearchRules
 from rlseq2seq.token_ids import START
+
+# What extends beams by a token: takes and gives what `ops.beam_step` does.
+BeamStep = Callable[[Mixture, Beams, int, SearchRules], tuple[Beams, Tensor, Tensor]]
 
 
 @torch.no_grad()
@@ -17,18 +23,21 @@ def beam_search(
     max_tokens: int,
     beam_size: int,
     rules: SearchRules,
+    advance: BeamStep | None = None,
 ) -> Hypotheses:
     """The best of ``beam_size`` hypotheses for each source of ``memory``: the result for a source depends on it alone.
 
-    A hypothesis that has not ended after ``max_tokens`` competes with those that have.
+    A hypothesis that has not ended after ``max_tokens`` competes with those that have. ``advance`` is `ops.beam_step`,
+    or another measure of what is best (`rlseq2seq.decoding.guided`).
     """
+    advance = advance or ops.beam_step
     batch = len(memory[0])
     state = repeat_rows(model.initial_state(memory), beam_size)
     tokens = torch.full((batch * beam_size,), START, device=memory[0].device)
     beams = ops.start_beams(batch, beam_size, max_tokens, like=state[0])
     for step in range(max_tokens):
         mixture, state = model.step(memory, state, model.embed(tokens))
-        beams, parents, tokens = ops.beam_step(mixture, beams, step, rules)
+        beams, parents, tokens = advance(mixture, beams, step, rules)
         state = select_rows(state, parents)
         if may_stop(beams.scores.isneginf().all(-1), step):
             break

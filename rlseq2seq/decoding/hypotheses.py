@@ -14,7 +14,8 @@ _STEPS_BETWEEN_CHECKS = 8
 class Hypotheses(NamedTuple):
     """``tokens`` [N, T] int64 extended ids, padded after the end token; ``lengths`` [N] count it where there is one.
 
-    ``scores`` [N] are summed log-probabilities; for beams, divided by length ** penalty.
+    ``scores`` [N] are summed log-probabilities, or what a guided search adds up; for beams, divided by
+    length ** penalty.
     """
 
     tokens: Tensor

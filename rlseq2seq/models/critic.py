@@ -23,6 +23,7 @@ class ActionCritic(nn.Module):
 
     def __init__(self, feature_size: int, vocabulary_size: int, config: CriticConfig) -> None:
         super().__init__()
+        self.config = config
         self.hidden, size = _perceptron(feature_size, config.layers)
         self.actions = _zeros(size, vocabulary_size)
         self.copies = _zeros(size, 1)
@@ -63,7 +64,8 @@ class StateCritic(nn.Module):
 
 def expectation(values: Tensor, log_probs: Tensor) -> Tensor:
     """sum over a of pi(a | s) Q(s, a), [N], for Q and log pi [N, X]."""
-    return (log_probs.exp() * values).sum(1)
+    found: Tensor = torch.linalg.vecdot(log_probs.exp(), values)
+    return found
 
 
 def _perceptron(inputs: int, layers: tuple[int, ...]) -> tuple[nn.Sequential, int]:

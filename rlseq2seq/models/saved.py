@@ -1,4 +1,4 @@
-"""A trained model as one folder that can be used anywhere: weights, tokenizer, configuration."""
+"""A trained model as one folder that can be used anywhere: weights, tokenizer, configuration, and its critic."""
 
 import json
 from dataclasses import asdict
@@ -10,24 +10,39 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from rlseq2seq.config.base import parse
+from rlseq2seq.config.critic import CriticConfig
 from rlseq2seq.config.model import ModelConfig
 from rlseq2seq.data.vocabulary import CONFIG_FILE as TOKENIZER_CONFIG_FILE
 from rlseq2seq.data.vocabulary import MODEL_FILE as TOKENIZER_FILE
 from rlseq2seq.data.vocabulary import Vocabulary
 from rlseq2seq.errors import UserError
+from rlseq2seq.models.critic import ActionCritic
 from rlseq2seq.models.pointer_generator import PointerGenerator
 
 WEIGHTS_FILE = "model.safetensors"
+CRITIC_FILE = "critic.safetensors"
 CONFIG_FILE = "config.json"
 
+# What a file that was cut, or is another checkpoint's, gives; sentencepiece has no error of its own.
+_DAMAGE = (ValueError, LookupError, TypeError, RuntimeError, SafetensorError)
 
-def save_model(folder: Path, model: PointerGenerator, vocabulary: Vocabulary) -> None:
-    """Write ``model`` and ``vocabulary`` into ``folder``."""
+
+def save_model(
+    folder: Path, model: PointerGenerator, vocabulary: Vocabulary, critic: ActionCritic | None = None
+) -> None:
+    """Write ``model`` and ``vocabulary`` into ``folder``, and the ``critic`` that may guide its decoding."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.cpu() for name, tensor in weights(model).items()}, folder / WEIGHTS_FILE)
     config = {"model": asdict(model.config), "uses_coverage": model.uses_coverage}
+    _save_weights(model, folder / WEIGHTS_FILE)
+    if critic is not None:
+        config["critic"] = asdict(critic.config)
+        _save_weights(critic, folder / CRITIC_FILE)
     (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n")
     vocabulary.save(folder)
+
+
+def _save_weights(module: nn.Module, path: Path) -> None:
+    save_file({name: tensor.cpu() for name, tensor in weights(module).items()}, path)
 
 
 def load_model(folder: Path, device: torch.device) -> tuple[PointerGenerator, Vocabulary]:
@@ -48,10 +63,27 @@ def load_model(folder: Path, device: torch.device) -> tuple[PointerGenerator, Vo
         model = PointerGenerator(parse(ModelConfig, config["model"], str(folder / CONFIG_FILE)), len(vocabulary))
         model.uses_coverage = config["uses_coverage"]
         set_weights(model, load_file(folder / WEIGHTS_FILE))
-    # What a file that was cut, or is another checkpoint's, gives; sentencepiece has no error of its own.
-    except (ValueError, LookupError, TypeError, RuntimeError, SafetensorError) as error:
+    except _DAMAGE as error:
         raise UserError(f"{folder} is damaged ({error!r}): copy the checkpoint again") from None
     return model.to(device), vocabulary
+
+
+def load_critic(folder: Path, model: PointerGenerator, device: torch.device) -> ActionCritic | None:
+    """The critic of ``model``, which `load_model` read from ``folder``; None where none was saved.
+
+    Raises:
+        UserError: its weights are not there, or are not those of a critic of such a model.
+    """
+    config = json.loads((folder / CONFIG_FILE).read_text())
+    if "critic" not in config:
+        return None
+    critic_config = parse(CriticConfig, config["critic"], f"{folder / CONFIG_FILE}: critic")
+    critic = ActionCritic(model.feature_size, model.vocabulary_size, critic_config)
+    try:
+        set_weights(critic, load_file(folder / CRITIC_FILE))
+    except (OSError, *_DAMAGE) as error:
+        raise UserError(f"{folder / CRITIC_FILE} is damaged ({error!r}): copy the checkpoint again") from None
+    return critic.to(device)
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
@@ -70,6 +102,6 @@ def set_weights(model: nn.Module, values: dict[str, Tensor]) -> None:
     odd = parameters.keys() ^ values.keys()
     odd |= {name for name in parameters.keys() & values.keys() if parameters[name].shape != values[name].shape}
     if odd:
-        raise ValueError(f"{WEIGHTS_FILE} and {CONFIG_FILE} differ in {min(odd)}")
+        raise ValueError(f"the weights and {CONFIG_FILE} differ in {min(odd)}")
     for name, parameter in parameters.items():
         parameter.copy_(values[name])

@@ -1,5 +1,6 @@
 """The critic that knows what every word is worth, and how it learns from what was tried."""
 
+from collections.abc import Callable
 from copy import deepcopy
 from typing import NamedTuple
 
@@ -15,11 +16,14 @@ from rlseq2seq.objectives.loss import Facts
 from rlseq2seq.objectives.replay import Replay, Replayed, Transitions
 from rlseq2seq.objectives.rollouts import Rollouts
 from rlseq2seq.objectives.schedule import scheduled
+from rlseq2seq.objectives.scoring import Scored
 from rlseq2seq.objectives.setting import Setting
 from rlseq2seq.ops import Mixture
 
 # A gate logit whose sigmoid is 1 in every floating-point type, for a model that cannot copy.
 _ALWAYS_GENERATE = 100.0
+# Some megabytes, which stay in a processor's cache.
+_VALUES_AT_ONCE = 2**19
 
 
 class Judged(NamedTuple):
@@ -64,12 +68,20 @@ class ActionValues(nn.Module):
     @torch.no_grad()
     def advantages(self, rollouts: Rollouts) -> Tensor:
         """Of the words that were sampled, [M]."""
-        return _chosen(self.judge(rollouts.scored.mixture).advantages(), rollouts.scored.tokens)
+        return self._of_sampled(rollouts.scored, Judged.advantages)
 
     @torch.no_grad()
     def predicted(self, rollouts: Rollouts) -> Tensor:
         """Q(s, y) of the words that were sampled, [M]: of what is to come, the part that is known."""
-        return _chosen(self.judge(rollouts.scored.mixture).q, rollouts.scored.tokens)
+        return self._of_sampled(rollouts.scored, lambda judged: judged.q)
+
+    def _of_sampled(self, scored: Scored, values: Callable[[Judged], Tensor]) -> Tensor:
+        """``values`` of the sampled words, for a few states at a time: of all at once they would fill the memory."""
+        count = max(1, _VALUES_AT_ONCE // len(scored.mixture.weight))
+        parts = [slice(start, start + count) for start in range(0, len(scored.tokens), count)]
+        return torch.cat(
+            [_chosen(values(self.judge(_rows(scored.mixture, rows))), scored.tokens[rows]) for rows in parts]
+        )
 
     def learn(self, rollouts: Rollouts, step: int) -> Facts:
         """Remember what was tried, and update the critic from that and earlier."""
@@ -150,6 +162,17 @@ def _mixture(states: Transitions, head: tuple[Tensor, Tensor]) -> Mixture:
         states.gate_logits.to(weight),
         states.attention.to(weight),
         states.source_ids,
+    )
+
+
+def _rows(mixture: Mixture, rows: slice) -> Mixture:
+    """Some rows of a mixture each of whose rows has a source of its own."""
+    gate_logits = None if mixture.gate_logits is None else mixture.gate_logits[rows]
+    return mixture._replace(
+        features=mixture.features[rows],
+        gate_logits=gate_logits,
+        attention=mixture.attention[rows],
+        source_ids=mixture.source_ids[rows],
     )
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from rlseq2seq.config.finetune import FinetuneConfig
 from rlseq2seq.data.batches import Batch
+from rlseq2seq.models.critic import ActionCritic, StateCritic
 from rlseq2seq.objectives.action_values import ActionValues
 from rlseq2seq.objectives.critic_targets import explained_variance
 from rlseq2seq.objectives.kl import log_ratios, next_weight
@@ -50,7 +51,8 @@ class ActorCritic:
         return self._values.update.optimizer
 
     @property
-    def critic(self) -> nn.Module:
+    def critic(self) -> ActionCritic | StateCritic:
+        """The network."""
         return self._values.critic
 
     def __call__(self, memory: tuple[Tensor, ...], batch: Batch, step: int) -> Loss:

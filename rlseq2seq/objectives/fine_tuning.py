@@ -19,7 +19,8 @@ from rlseq2seq.objectives.setting import Setting
 class FineTuning:
     """eta RL + (1 - eta) MLE (Paulus et al. 2018, arXiv:1705.04304, Eq. 16); both read the encoder's one pass.
 
-    ``state`` is what is trained or remembered besides the model, and ``optimizers`` those that are not the loop's.
+    ``state`` is what is trained or remembered besides the model, and ``optimizers`` those that are not the loop's;
+    ``critic`` is None where there is none.
     """
 
     def __init__(self, setting: Setting, config: FinetuneConfig) -> None:
@@ -33,7 +34,9 @@ class FineTuning:
             case _:
                 self._method = PolicyGradient(setting, config)
         self.state: nn.Module = self._method.state
-        self.optimizers = [self._method.optimizer] if isinstance(self._method, ActorCritic) else []
+        actor_critic = self._method if isinstance(self._method, ActorCritic) else None
+        self.optimizers = [actor_critic.optimizer] if actor_critic else []
+        self.critic = actor_critic.critic if actor_critic else None
 
     def __call__(self, batch: Batch, step: int) -> Loss:
         """The loss at ``step``."""

@@ -60,9 +60,10 @@ class Beams(NamedTuple):
 
     Attributes:
         tokens: [B, K, T] int64, the unfinished hypotheses so far.
-        scores: [B, K], their summed log-probabilities; -inf where a place is free.
+        scores: [B, K], the sums of their tokens' scores, which are log-probabilities unless the search is guided;
+            -inf where a place is free.
         finished_tokens: [B, K, T], the pool; each hypothesis holds its end token, padding after it.
-        finished_scores: [B, K], sum of log-probabilities / length ** penalty; -inf where a place is free.
+        finished_scores: [B, K], sum of scores / length ** penalty; -inf where a place is free.
     """
 
     tokens: Tensor
