@@ -51,7 +51,7 @@ LEARNED = [
     ({"target": "double", "target_network__update": "polyak"}, 0.7, 2),
     ({"target": "double", "target_network__update": "hard", "dueling": True}, 1.0, 2),
     ({"target": "expected", "target_network__update": "hard", "dueling": True} | PRIORITIZED, 0.9, 3),
-    ({"target": "double", "target_network__update": "polyak"} | PRIORITIZED, 0.9, 3),
+    ({"target": "double", "target_network__update": "polyak"} | PRIORITIZED, 0.9, 2),
 ]
 
 
