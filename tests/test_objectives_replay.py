@@ -179,13 +179,14 @@ def test_half_precision_halves_what_states_take() -> None:
     assert abs(size(full) - size(half) - 1000 * saved) <= 1000 * 3 * 3
 
 
-@pytest.mark.parametrize("sampling", MODES)
-def test_a_sample_stays_what_it_was(sampling: str) -> None:
-    replay = make_replay(8, sampling=sampling)
+@pytest.mark.parametrize("count", [1, 20])
+def test_a_sample_stays_what_it_was(count: int) -> None:
+    replay = make_replay(8)
     replay.push(rollouts(0, 8))
-    sample = replay.sample(20, 0.5, CPU)
+    sample = replay.sample(count, 0.5, CPU)
     copy = [x.clone() for x in (*sample.now, *sample.then)]
     replay.push(rollouts(8, 8))
+    replay.sample(count, 0.5, CPU)
     assert all(torch.equal(x, y) for x, y in zip((*sample.now, *sample.then), copy, strict=True))
 
 
