@@ -240,20 +240,21 @@ def test_the_largest_weight_of_a_sample_is_one() -> None:
     assert all(replay.sample(3, 0.7, CPU).weights.max() == 1 for _ in range(20))
 
 
-def test_what_is_new_has_the_largest_priority_so_far() -> None:
+@pytest.mark.parametrize("exponent", [0.5, 1.0])
+def test_what_is_new_has_the_largest_priority_so_far(exponent: float) -> None:
     torch.manual_seed(0)
-    replay = make_replay(8, sampling="prioritized", priority_exponent=1.0)
+    replay = make_replay(8, sampling="prioritized", priority_exponent=exponent)
     replay.push(rollouts(0, 2))
     assert frequencies(replay, 1000).tolist() == pytest.approx([0.5, 0.5], abs=0.002)
     replay.set_errors(torch.arange(2), torch.tensor([-9.0, 3.0]))
     replay.set_errors(torch.tensor([0]), torch.tensor([0.0]))  # the largest so far is 9 still
     replay.push(rollouts(2, 1))
-    assert frequencies(replay, 1200).tolist() == pytest.approx([0, 3 / 12, 9 / 12], abs=0.002)
+    expected = torch.tensor([SMALLEST_PRIORITY, 3.0, 9.0]) ** exponent
+    torch.testing.assert_close(frequencies(replay, 1200), expected / expected.sum(), atol=0.002, rtol=0.0)
     # What takes the place of others, takes their priorities too.
     replay.push(rollouts(3, 8))
-    assert replay.sample(800, 1.0, CPU).now.tokens.bincount(minlength=11)[3:].tolist() == pytest.approx(
-        [100] * 8, abs=2
-    )
+    counts = replay.sample(800, 1.0, CPU).now.tokens.bincount(minlength=11)
+    assert counts[3:].tolist() == pytest.approx([100] * 8, abs=2)
 
 
 def test_what_has_no_error_is_drawn_again_some_day() -> None:
