@@ -216,9 +216,11 @@ def test_weight_of_the_divergence_goes_after_its_target_once_the_update_is_made(
     device: torch.device, target: float | None, factor: float
 ) -> None:
     model, batch = make_game(device)
-    config = critic_config(kl__weight=0.5, kl__target=target)
-    method = acting(model, config, pretrained=make_game(device, seed=1)[0])
+    config = critic_config(samples=64, kl__weight=0.5, kl__target=target)
+    method = acting(model, config, pretrained=make_game(device, sharpness=1.0, seed=1)[0])
+    torch.manual_seed(0)
     loss = method(read(model, batch), batch, 0)
+    assert loss.facts["kl"] > 0.1
     assert method.state.kl_weight.item() == 0.5
     loss.after()
     assert method.state.kl_weight.item() == pytest.approx(0.5 * factor)
