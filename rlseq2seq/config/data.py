@@ -1,8 +1,9 @@
 """Parameters of the download stage: which pairs of texts."""
 
+import re
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic.dataclasses import dataclass
 
 from rlseq2seq.config.base import STRICT
@@ -10,6 +11,8 @@ from rlseq2seq.config.base import STRICT
 Share = Annotated[float, Field(gt=0, lt=0.5)]
 Text = Annotated[str, Field(min_length=1)]
 Language = Literal["cs", "de", "en", "fr"]
+
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -63,11 +66,18 @@ class HubConfig:
     None is the main branch as it was when it was fetched first.
     """
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")]
+    name: str
     source: Text
     target: Text
     config: Text | None
     revision: Text | None
+
+    @field_validator("name")
+    @classmethod
+    def _of_the_hub(cls, name: str) -> str:
+        if _HUB_NAME.fullmatch(name) is None:
+            raise ValueError("must be a name of huggingface.co/datasets, such as knkarthick/samsum")
+        return name
 
 
 @dataclass(frozen=True, config=STRICT)

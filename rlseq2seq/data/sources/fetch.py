@@ -146,7 +146,7 @@ def _go_on(url: str, file: IO[bytes], bar: "tqdm[Any]", expected: Content, remed
         if total is not None:
             bar.total = total
             _check_room(file, total - have)
-        while chunk := response.read(CHUNK):
+        while chunk := response.read1(CHUNK):  # what is there, so that no drop loses any
             _write(file, chunk)
             bar.update(len(chunk))
         if total is not None and file.tell() < total:

@@ -71,7 +71,7 @@ def assemble(readers: Readers, place: str, notes: Sequence[str] = ()) -> Corpus:
     rows = {"train": readers["train"](), **halves}
     note = (
         f"{place} has no test split, so its validation split is halved by a hash of the source: one half is "
-        "validation, which selects, the other is test, which reports; scores on it are no scores on a published test set"
+        "validation, which selects, the other is test, which reports; its scores are none on a published test set"
     )
     return Corpus({split: _pairs(rows[split], split, facts) for split in SPLITS}, facts, [*notes, note])
 
