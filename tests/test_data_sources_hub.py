@@ -180,8 +180,9 @@ def test_without_a_test_split_validation_is_halved(tmp_path: Path) -> None:
 def test_datasets_with_a_name_of_their_own(
     load: Any, name: str, source: str, target: str, config: str, server: FileServer, tmp_path: Path
 ) -> None:
-    publish(server, parquet_files(tmp_path, f"{config}/", source, target), name)
-    for path in (None, str(tmp_path)):
+    folder = tmp_path / "published"
+    publish(server, parquet_files(folder, f"{config}/", source, target), name)
+    for path in (None, str(folder)):
         corpus = load(path)
         assert pairs(corpus) == WHOLE
         assert [note.split(":")[0] for note in corpus.notes] == ["origin", "terms"]

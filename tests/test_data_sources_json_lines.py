@@ -33,7 +33,7 @@ def test_newsroom(tmp_path: Path) -> None:
     ]
     assert pairs["validation"] == [Pair("validation:1", "Body\ntext", "Short", name="Head")]
     assert corpus.facts["skipped_blank_train"] == 2
-    assert corpus.notes == [f"origin: {tmp_path}", f"terms: {newsroom.TERMS}"]
+    assert corpus.notes == ["origin: a local folder (data.path)", f"terms: {newsroom.TERMS}"]
 
 
 def test_aeslc_with_its_annotators_and_no_test_split(tmp_path: Path) -> None:

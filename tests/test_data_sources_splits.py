@@ -84,7 +84,7 @@ def test_the_halves_of_a_validation_split(texts: list[tuple[str, str]], chooser:
     assert sorted(halves["validation"] + halves["test"]) == sorted(kept)  # all, once each
     assert not {source for source, _ in halves["validation"]} & {source for source, _ in halves["test"]}
     assert facts["skipped_blank_validation"] + facts["skipped_blank_test"] == len(texts) - len(kept)
-    assert "the corpus has no test split, so its validation split is halved by a hash of the source" in notes
+    assert "there is no test split, so the validation split is halved by a hash of the source" in notes
     chooser.shuffle(texts)
     again, _, _ = split({"train": rows(("a", "b")), "validation": rows(*texts, ("one more", "x"))})
     for name, half in halves.items():  # where a source goes does not depend on the others

@@ -129,7 +129,7 @@ def test_each_source_from_a_folder(
         (found,) = read_pairs(project / "data" / "raw" / f"{split}.jsonl")
         assert (found.source, found.target) == (f"from {split}", f"to {split}")
     notes = json.loads((project / "reports" / "corpus.json").read_text())["notes"]
-    assert notes[0] == f"origin: {folder}"
+    assert notes[0] == "origin: a local folder (data.path)"
     assert capsys.readouterr().out.splitlines() == [*notes, "pairs: 1 train, 1 validation, 1 test"]
 
 

@@ -9,7 +9,7 @@ from rlseq2seq.config.data import HubConfig
 from rlseq2seq.data.pairs import Corpus
 from rlseq2seq.data.sources import hub
 from rlseq2seq.data.sources.lines import json_objects, shown, text_of, text_or_blank
-from rlseq2seq.data.sources.splits import Rows, assemble, by_split
+from rlseq2seq.data.sources.splits import FROM_A_FOLDER, Rows, assemble, by_split
 from rlseq2seq.errors import UserError
 
 TERMS = "CC BY-NC-SA 4.0"
@@ -31,7 +31,7 @@ def load(path: str | None) -> Corpus:
     if path is None or not splits:
         return hub.load(DATASET, path, TERMS)
     readers = {split: partial(_rows, paths) for split, paths in splits.items()}
-    return assemble(readers, path, [f"origin: {path}", f"terms: {TERMS}"])
+    return assemble(readers, path, [FROM_A_FOLDER, f"terms: {TERMS}"])
 
 
 def _rows(paths: Sequence[Path]) -> Rows:

@@ -12,7 +12,7 @@ from rlseq2seq.config.data import HubConfig
 from rlseq2seq.data.pairs import Corpus
 from rlseq2seq.data.sources import hub
 from rlseq2seq.data.sources.lines import text_lines
-from rlseq2seq.data.sources.splits import Readers, Rows, assemble
+from rlseq2seq.data.sources.splits import FROM_A_FOLDER, Readers, Rows, assemble
 from rlseq2seq.errors import UserError
 
 TERMS = "articles are copyright of CNN and the Daily Mail; for research"
@@ -38,7 +38,7 @@ def load(path: str | None) -> Corpus:
         readers: Readers = {
             split: partial(_listed, _list(lists / name), stories, folder) for split, name in _LISTS.items()
         }
-        return assemble(readers, path, [f"origin: {path}", f"terms: {TERMS}"])
+        return assemble(readers, path, [FROM_A_FOLDER, f"terms: {TERMS}"])
     readers, notes = hub.open_splits(DATASET, path, TERMS)
     return assemble({split: partial(_in_one_line, rows) for split, rows in readers.items()}, path or "the hub", notes)
 

@@ -11,7 +11,7 @@ from rlseq2seq.data.pairs import Corpus
 from rlseq2seq.data.sources.downloads import Listing, download
 from rlseq2seq.data.sources.fetch import Content, fetch_commit
 from rlseq2seq.data.sources.parquet import parquet_rows
-from rlseq2seq.data.sources.splits import Readers, assemble, by_split, split_named_in
+from rlseq2seq.data.sources.splits import FROM_A_FOLDER, Readers, assemble, by_split, split_named_in
 from rlseq2seq.errors import UserError
 
 HUB = "https://huggingface.co"
@@ -42,9 +42,9 @@ def open_splits(dataset: HubConfig, path: str | None, terms: str) -> tuple[Reade
         folder, recorded = download(key, partial(_listing, dataset), partial(_url, dataset.name))
         files = [folder / name for name in recorded.files]
         terms = terms or f"as the hub says: {recorded.terms or 'nothing'}"
-        origin = f"{HUB}/datasets/{dataset.name} at revision {recorded.revision}, fetched {recorded.fetched}"
+        origin = f"origin: {HUB}/datasets/{dataset.name} at revision {recorded.revision}, fetched {recorded.fetched}"
     else:
-        folder, origin = Path(path), path
+        folder, origin = Path(path), FROM_A_FOLDER
         files = _of_config(sorted(folder.rglob("*.parquet")), folder, dataset)
     splits = by_split(files, folder)
     if not splits:
@@ -54,7 +54,7 @@ def open_splits(dataset: HubConfig, path: str | None, terms: str) -> tuple[Reade
         )
     columns = {"source": dataset.source, "target": dataset.target}
     readers = {split: partial(parquet_rows, paths, columns, {"id": "id"}) for split, paths in splits.items()}
-    return readers, [f"origin: {origin}", *([f"terms: {terms}"] if terms else [])]
+    return readers, [origin, *([f"terms: {terms}"] if terms else [])]
 
 
 def _of_config(files: Sequence[Path], folder: Path, dataset: HubConfig) -> list[Path]:

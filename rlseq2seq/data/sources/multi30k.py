@@ -8,7 +8,7 @@ from rlseq2seq.data.pairs import Corpus
 from rlseq2seq.data.sources.downloads import Listing, download
 from rlseq2seq.data.sources.fetch import Content, fetch_commit
 from rlseq2seq.data.sources.lines import parallel_lines
-from rlseq2seq.data.sources.splits import Rows, assemble
+from rlseq2seq.data.sources.splits import FROM_A_FOLDER, Rows, assemble
 from rlseq2seq.errors import UserError
 
 TERMS = "captions of Flickr images, under Flickr's terms; for research"
@@ -29,19 +29,19 @@ def load(config: Multi30kConfig, path: str | None) -> Corpus:
     """
     stems = {"train": "train", "validation": "val", "test": config.test}
     languages = (config.source, config.target)
-    origin, folder = path, Path(path or "")
+    origin, folder = FROM_A_FOLDER, Path(path or "")
     if path is None:
         names = [f"{stem}.{language}.gz" for stem in stems.values() for language in languages]
         key = f"multi30k-{config.source}-{config.target}-{config.test}"
         folder, recorded = download(key, partial(_listing, names), _url)
-        origin = f"github.com/multi30k/dataset at revision {recorded.revision}, fetched {recorded.fetched}"
+        origin = f"origin: github.com/multi30k/dataset at revision {recorded.revision}, fetched {recorded.fetched}"
     elif not any(folder.glob(f"{config.test}.*")):
         del stems["test"]
     readers = {
         split: partial(_rows, *(_find(folder, f"{stem}.{language}") for language in languages))
         for split, stem in stems.items()
     }
-    return assemble(readers, path or "multi30k", [f"origin: {origin}", f"terms: {TERMS}"])
+    return assemble(readers, path or "multi30k", [origin, f"terms: {TERMS}"])
 
 
 def _find(folder: Path, name: str) -> Path:

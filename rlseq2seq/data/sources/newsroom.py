@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rlseq2seq.data.pairs import Corpus
 from rlseq2seq.data.sources.lines import json_objects, text_or_blank
-from rlseq2seq.data.sources.splits import Rows, assemble, by_split
+from rlseq2seq.data.sources.splits import FROM_A_FOLDER, Rows, assemble, by_split
 from rlseq2seq.errors import UserError
 
 TERMS = "Newsroom's, agreed to when it was asked for (lil.nlp.cornell.edu/newsroom): for research, not to be passed on"
@@ -25,7 +25,7 @@ def load(path: str) -> Corpus:
     if not splits:
         raise UserError(f"{path} has no train.jsonl.gz, dev.jsonl.gz and test.jsonl.gz: name their folder (data.path)")
     readers = {split: partial(_rows, paths) for split, paths in splits.items()}
-    return assemble(readers, path, [f"origin: {path}", f"terms: {TERMS}"])
+    return assemble(readers, path, [FROM_A_FOLDER, f"terms: {TERMS}"])
 
 
 def _rows(paths: Sequence[Path]) -> Rows:

@@ -15,6 +15,9 @@ from rlseq2seq.errors import UserError
 Rows = Iterator[dict[str, Any]]
 Readers = Mapping[str, Callable[[], Rows]]
 
+# A note, without the folder's name: reports go into git, and folders are of one machine.
+FROM_A_FOLDER = "origin: a local folder (data.path)"
+
 _NAMES = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation"}
 _NAMES |= {"dev": "validation", "test": "test"}
 _WORD = re.compile(rf"(?<![a-z])({'|'.join(sorted(_NAMES, key=len, reverse=True))})(?![a-z])")
@@ -70,7 +73,7 @@ def assemble(readers: Readers, place: str, notes: Sequence[str] = ()) -> Corpus:
     }
     rows = {"train": readers["train"](), **halves}
     note = (
-        f"{place} has no test split, so its validation split is halved by a hash of the source: one half is "
+        "there is no test split, so the validation split is halved by a hash of the source: one half is "
         "validation, which selects, the other is test, which reports; its scores are none on a published test set"
     )
     return Corpus({split: _pairs(rows[split], split, facts) for split in SPLITS}, facts, [*notes, note])

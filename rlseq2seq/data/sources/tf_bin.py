@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from rlseq2seq.data.pairs import Corpus
-from rlseq2seq.data.sources.splits import Rows, assemble, by_split
+from rlseq2seq.data.sources.splits import FROM_A_FOLDER, Rows, assemble, by_split
 from rlseq2seq.errors import UserError
 
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5  # wire types of protocol buffers
@@ -29,7 +29,7 @@ def load(path: str) -> Corpus:
     if not splits:
         raise UserError(f"{path} has no train*.bin, val*.bin and test*.bin: name their folder (data.path)")
     readers = {split: partial(_rows, paths) for split, paths in splits.items()}
-    return assemble(readers, path, [f"origin: {path}"])
+    return assemble(readers, path, [FROM_A_FOLDER])
 
 
 def _rows(paths: Sequence[Path]) -> Rows:
