@@ -138,6 +138,8 @@ def _go_on(url: str, file: IO[bytes], bar: "tqdm[Any]", expected: Content, remed
     with response:
         if have and not (response.headers["Content-Range"] or "").startswith(f"bytes {have}-"):
             _start_over(file)
+            if response.status == 206:
+                raise _Abandoned("another range came than was asked for")
             have = bar.n = 0
         length = response.headers["Content-Length"]
         total = None if length is None else have + int(length)
