@@ -146,6 +146,15 @@ def test_a_dataset_that_is_no_parquet_at_all(server: FileServer) -> None:
         hub.load(DATASET, None)
 
 
+def test_a_revision_without_parquet_is_not_replaced_by_a_conversion_of_another(
+    server: FileServer, tmp_path: Path
+) -> None:
+    publish(server, {}, revision="v1")
+    publish(server, parquet_files(tmp_path), revision="refs%2Fconvert%2Fparquet")
+    with pytest.raises(UserError, match="has no parquet files named by split on the hub"):
+        hub.load(replace(DATASET, revision="v1"), None)
+
+
 def test_a_column_that_is_missing_is_told_when_it_is_read(tmp_path: Path) -> None:
     parquet_files(tmp_path, target="other")
     corpus = hub.load(DATASET, str(tmp_path))
