@@ -1,11 +1,13 @@
 """What every stage does: check the parameters, tell bad input in one sentence, write outputs whole or not at all."""
 
+import errno
 import importlib
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 from rlseq2seq.errors import UserError
 
@@ -24,8 +26,16 @@ def run(stage: Callable[[], None]) -> None:
         importlib.import_module("rlseq2seq.config.check").check_params()
         stage()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        _refuse(str(error))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _refuse(f"{error.filename or 'a file'} cannot be written ({error.strerror}): make room and run again")
+
+
+def _refuse(sentence: str) -> NoReturn:
+    print(f"error: {sentence}", file=sys.stderr)
+    sys.exit(2)
 
 
 @contextmanager

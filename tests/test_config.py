@@ -23,6 +23,8 @@ ROOT = Path(__file__).parents[1]
 PARAMS = read_params(ROOT / "params.yaml")
 
 PATHS = {"tokenization.word_vectors"}  # or null
+TEXTS_OR_NULL = {"data.path", "data.hub.config", "data.hub.revision"}
+SOME_TEXT = {"data.hub.name", "data.hub.source", "data.hub.target"}
 NULLABLE = {
     "pretrain.coverage.from_step",
     "finetune.coverage.from_step",
@@ -48,6 +50,12 @@ def walk(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
 KEYS = dict(walk(PARAMS))
 
 
+def wrong_texts(key: str, default: str) -> list[str]:
+    if key in ANY_TEXT:
+        return []
+    return [""] if key in SOME_TEXT else ["no_such_thing", "", f"{default} "]
+
+
 def wrong_values(key: str, default: Any) -> list[Any]:
     """Values that the type or the range of ``key`` does not allow."""
     if isinstance(default, dict):
@@ -60,10 +68,12 @@ def wrong_values(key: str, default: Any) -> list[Any]:
         return ["text", None, {}, 1, [3], [""], [["numpy"]]]
     if key in PATHS:
         return [1, 0.5, True, [], {}, "", "corpus", "glove.txt", "/corpus/glove.txt", "corpus/../glove.txt"]
+    if key in TEXTS_OR_NULL:
+        return [1, 0.5, True, [], {}, ""]
     if isinstance(default, float):
         return ["0.1", "1e-4", True, False, -1, -0.1, math.inf, -math.inf, math.nan, [], {}, None]
     if isinstance(default, str):
-        return [1, 0.5, True, None, [], {}, *([] if key in ANY_TEXT else ["no_such_thing", "", f"{default} "])]
+        return [1, 0.5, True, None, [], {}, *wrong_texts(key, default)]
     fractions = [] if key in FRACTIONS else [1.0, 10.5]
     wrong = ["10", "1", True, False, *fractions, math.inf, -1, [], {}]
     return wrong + ([] if key in NULLABLE | NULL_OR_TEXT else [None]) + ([2**32] if key in SEEDS else [])
@@ -131,7 +141,10 @@ def test_of_several_bad_keys_the_first_is_told_and_the_rest_are_counted() -> Non
     [
         ("data.python_docstrings.validation_share", 0.0, "greater than 0"),
         ("data.python_docstrings.test_share", 0.5, "less than 0.5"),
-        ("data.source", "docstrings", "'python_docstrings' or 'files'"),
+        ("data.source", "docstrings", "'python_docstrings', 'cnn_dailymail', 'xsum', 'gigaword', 'newsroom', 'aeslc'"),
+        ("data.multi30k.target", "ru", "'cs', 'de', 'en' or 'fr'"),
+        ("data.hub.name", "https://huggingface.co/datasets/a/b", "a name of huggingface.co/datasets, such as"),
+        ("data.hub.name", "../a", "a name of huggingface.co/datasets, such as"),
         ("tokenization.type", "sentence", "'unigram', 'bpe', 'word' or 'char'"),
         ("tokenization.vocabulary_size", 4, "greater than or equal to 8"),
         ("tokenization.max_target_tokens", 1, "greater than or equal to 2"),
@@ -183,6 +196,28 @@ def test_what_may_be_null_may_be_a_number_too(key: str) -> None:
         params = changed(key, lambda mapping, name, value=value: mapping.__setitem__(name, value))
         params["finetune"]["kl"]["weight"] = 1.0  # which the target is for
         parse(SECTIONS[section], params[section], section)
+
+
+def test_a_path_is_there_where_it_is_read_and_nowhere_else() -> None:
+    def data(source: str, path: str | None) -> DataConfig:
+        return parse(DataConfig, {**PARAMS["data"], "source": source, "path": path}, "data")
+
+    for source in ("cnn_dailymail", "xsum", "gigaword", "aeslc", "multi30k", "hub"):
+        assert data(source, None).path is None and data(source, "here").path == "here"
+    for source in ("newsroom", "tf_bin"):
+        assert data(source, "here").path == "here"
+        with pytest.raises(UserError, match=rf"^data: path is null, but {source} cannot be fetched: name the folder"):
+            data(source, None)
+    for source in ("python_docstrings", "files"):
+        assert data(source, None).path is None
+        with pytest.raises(UserError, match=rf"^data: path is 'here', but {source} reads what its own keys say: set"):
+            data(source, "here")
+
+
+def test_a_translation_needs_two_languages() -> None:
+    values = {**PARAMS["data"], "multi30k": {"source": "en", "target": "en", "test": "test_2016_flickr"}}
+    with pytest.raises(UserError, match=r"^data\.multi30k: source and target are both en: a translation needs two"):
+        parse(DataConfig, values, "data")
 
 
 def test_word_vectors_may_lie_anywhere_in_corpus() -> None:

@@ -186,8 +186,6 @@ def test_a_damaged_gzip_file(tmp_path: Path, damage: Callable[[bytes], bytes]) -
     [
         ("a\nb\nc\n", "x\ny\n", r"train\.target ends before line 3 of .*train\.source"),
         ("a\n", "x\ny\n", r"train\.source ends before line 2 of .*train\.target"),
-        ("a\n\nc\n", "x\ny\nz\n", r"train\.source, line 2: source is empty"),
-        ("a\nb\nc\n", "x\n \nz\n", r"train\.target, line 2: target is empty"),
     ],
 )
 def test_parallel_files_out_of_step(tmp_path: Path, sources: str, targets: str, complaint: str) -> None:
@@ -196,6 +194,23 @@ def test_parallel_files_out_of_step(tmp_path: Path, sources: str, targets: str, 
         write(tmp_path / f"{split}.target", targets)
     with pytest.raises(UserError, match=complaint):
         read_train(config(tmp_path, "parallel"))
+
+
+def test_blank_lines_of_parallel_files_are_left_out_of_training_and_nowhere_else(tmp_path: Path) -> None:
+    for split in SPLITS:
+        write(tmp_path / f"{split}.source", "a\n\nc\n \ne\n")
+        write(tmp_path / f"{split}.target", "v\nw\n\n\nz\n")
+    loaded = files.load(config(tmp_path, "parallel"))
+    assert [(pair.id, pair.source, pair.target) for pair in loaded.splits["train"]] == [
+        ("train:1", "a", "v"),
+        ("train:5", "e", "z"),
+    ]
+    assert loaded.facts == {"references_train": 0, "skipped_blank_train": 3}
+    with pytest.raises(UserError, match=r"test\.source, line 2: source is empty"):
+        list(loaded.splits["test"])
+    write(tmp_path / "validation.source", "a\nb\nc\nd\ne\n")
+    with pytest.raises(UserError, match=r"validation\.target, line 3: target is empty"):
+        list(files.load(config(tmp_path, "parallel")).splits["validation"])
 
 
 @pytest.mark.parametrize("content", ["", "\n\n"])

@@ -42,12 +42,31 @@ def test_a_bad_key_of_any_section_is_told_before_any_work(project: Path, capsys:
     assert not (project / "done").exists()
 
 
-def test_faults_of_the_program_keep_their_traceback(project: Path) -> None:
+def test_a_full_disk_is_told_in_a_line(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def stage() -> None:
-        raise ZeroDivisionError
+        with (
+            written_whole(project / "raw") as part,
+            (part / "file").open("w") as _,
+            Path("/dev/full").open("w") as full,
+        ):
+            full.write("more than there is room for")
 
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(SystemExit) as caught:
         run(stage)
+    assert caught.value.code == 2
+    told = "error: a file cannot be written (No space left on device): make room and run again\n"
+    assert capsys.readouterr() == ("", told)
+    assert not list(project.glob("*raw*"))
+
+
+def test_faults_of_the_program_keep_their_traceback(project: Path) -> None:
+    for fault in (ZeroDivisionError, FileNotFoundError):
+
+        def stage(fault: type[Exception] = fault) -> None:
+            raise fault
+
+        with pytest.raises(fault):
+            run(stage)
 
 
 def test_a_folder_appears_when_all_is_written(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The raw form of a corpus: pairs of texts, one JSON object a line."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -27,13 +27,15 @@ class Pair:
 
 @dataclass(frozen=True)
 class Corpus:
-    """The splits of a corpus, each read once, and counts worth telling (pairs skipped, and why).
+    """The splits of a corpus, each read once, and what is worth telling of it.
 
-    ``facts`` may still be filled while the splits are iterated.
+    ``facts`` are counts (pairs skipped, and why), and may still be filled while the splits are iterated. ``notes`` are
+    sentences: its terms, its revision, and which split is not the published one.
     """
 
     splits: Mapping[str, Iterable[Pair]]
     facts: dict[str, int] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
 
 def write_pairs(path: Path, pairs: Iterable[Pair]) -> int:
