@@ -122,10 +122,11 @@ class Transformer(PointerModel):
         place = torch.arange(inputs.shape[1], device=inputs.device)
         rotation = self._rotation(place)
         rows = self._read(inputs, self.target_positions, place)
-        found = self._decode(memory, rows, lambda _, x: _attend_together(len(inputs), rotation, None, x))
-        features, gate_logits, attention = (None if x is None else x.unflatten(0, inputs.shape[:2]) for x in found)
-        assert features is not None and attention is not None
-        return Steps(features, gate_logits, attention, features.new_zeros(inputs.shape[:2]))
+        attend = partial(_attend_together, len(inputs), rotation, None)
+        features, gate_logits, copies = self._decode(memory, rows, lambda _, projected: attend(projected))
+        shape = inputs.shape[:2]
+        gate_logits = None if gate_logits is None else gate_logits.view(shape)
+        return Steps(features.unflatten(0, shape), gate_logits, copies.unflatten(0, shape), features.new_zeros(shape))
 
     def _rotation(self, place: Tensor) -> Rotation | None:
         return None if self.rotary is None else self.rotary(place)
