@@ -6,16 +6,18 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from model_cases import COPIES, SIZE, encode, teacher_forced
-from tiny import TRANSFORMERS, move, random_batch, tiny_transformer
+from tiny import TRANSFORMERS, move, random_batch, tiny_transformer, tokenization_config
 from torch import Tensor
 
 from rlseq2seq import ops
 from rlseq2seq.config.model import HeadConfig
+from rlseq2seq.decoding.single_path import greedy
 from rlseq2seq.models.protocol import repeat_rows
 from rlseq2seq.models.transformer import Transformer
 from rlseq2seq.models.transformer_layers import Rotary, turned
+from rlseq2seq.objectives.scoring import score_tokens
 from rlseq2seq.objectives.scoring import teacher_forced as gold_inputs
-from rlseq2seq.token_ids import PAD, START, UNKNOWN
+from rlseq2seq.token_ids import END, PAD, START, UNKNOWN
 
 
 class Head(NamedTuple):
@@ -195,6 +197,20 @@ def test_a_step_writes_into_its_state_without_gradients_and_leaves_it_with_them(
         _, written = model.step(memory, state, inputs)
     assert written.cache.data_ptr() == state.cache.data_ptr() and torch.equal(written.cache, after.cache)
     assert after.place.tolist() == written.place.tolist() == [1] * 4
+
+
+@pytest.mark.parametrize("positions", ["rotary", "learned"])
+def test_texts_may_be_as_long_as_they_may_get(device: torch.device, positions: str) -> None:
+    model = tiny_transformer(SIZE, positions=positions).to(device)
+    with torch.no_grad():
+        model.output.bias[END] = -1e4
+    limits = tokenization_config()
+    sources = torch.full((2, limits.max_source_tokens), 5, device=device)
+    memory = model.encode(sources, torch.tensor([limits.max_source_tokens, 1], device=device))
+    found = greedy(model, memory, limits.max_target_tokens)
+    assert found.lengths.tolist() == [limits.max_target_tokens] * 2
+    sums = score_tokens(model, memory, found.tokens, found.lengths).log_probs.view(2, -1).sum(1)
+    torch.testing.assert_close(found.scores, sums)
 
 
 def test_no_dropout_is_left_where_the_model_s_is_0() -> None:

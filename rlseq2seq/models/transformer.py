@@ -84,9 +84,9 @@ class Transformer(PointerModel):
     def _initialise(self) -> None:
         initialise(self.encoder)
         initialise(self.decoder)
-        projections = self.keys_values, self.copy_key, self.copy_query, self.source_positions, self.target_positions
-        for layer in filter(None, projections):
-            nn.init.normal_(layer.weight, std=self.config.embedding_size**-0.5)
+        for layer in (self.keys_values, self.copy_key, self.copy_query, self.source_positions, self.target_positions):
+            if layer is not None:
+                nn.init.normal_(layer.weight, std=self.config.embedding_size**-0.5)
 
     def encode(self, sources: Tensor, lengths: Tensor) -> Memory:
         if sources.shape[1] == 0:
@@ -126,7 +126,7 @@ class Transformer(PointerModel):
         features, gate_logits, copies = self._decode(memory, rows, lambda _, projected: attend(projected))
         shape = inputs.shape[:2]
         gate_logits = None if gate_logits is None else gate_logits.view(shape)
-        return Steps(features.unflatten(0, shape), gate_logits, copies.unflatten(0, shape), features.new_zeros(shape))
+        return Steps(features.view(*shape, -1), gate_logits, copies.view(*shape, -1), features.new_zeros(shape))
 
     def _rotation(self, place: Tensor) -> Rotation | None:
         return None if self.rotary is None else self.rotary(place)
@@ -208,7 +208,7 @@ class _Writing:
 def _attend_together(texts: int, rotation: Rotation | None, mask: Tensor | None, projected: Tensor) -> Tensor:
     """Contexts [N * T, H, d] of N texts for ``projected`` [N * T, 3, H, d]: of the places in ``mask``, or where it is
     None of each place and those before it."""
-    queries, keys, values = turned(projected.unflatten(0, (texts, -1)), rotation)
+    queries, keys, values = turned(projected.view(texts, -1, *projected.shape[1:]), rotation)
     contexts = scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=mask is None)
     return contexts.transpose(1, 2).flatten(0, 1)
 
@@ -216,15 +216,15 @@ def _attend_together(texts: int, rotation: Rotation | None, mask: Tensor | None,
 def _attend_to_source(memory: Memory, layer: int, queries: Tensor) -> Tensor:
     """Contexts [M, H, d] for ``queries`` [M, H, d], M / B in a row for each source, which share what they read."""
     keys, values = memory.keys_values[:, layer].unbind(1)
-    grouped = queries.unflatten(0, (len(keys), -1)).transpose(1, 2)
+    grouped = queries.view(len(keys), -1, *queries.shape[1:]).transpose(1, 2)
     contexts = scaled_dot_product_attention(grouped, keys, values, attn_mask=memory.readable)
     return contexts.transpose(1, 2).flatten(0, 1)
 
 
 def _copy_distribution(memory: Memory, queries: Tensor) -> Tensor:
     """Attention [M, S] for ``queries`` [M, d]; exactly 0 at padding."""
-    grouped = queries.unflatten(0, (len(memory.mask), -1)) * queries.shape[1] ** -0.5
+    grouped = queries.view(len(memory.mask), -1, queries.shape[1]) * queries.shape[1] ** -0.5
     energies, tokens = grouped @ memory.copy_keys.mT, memory.mask[:, None]
     # A finite floor, not -inf: a source of nothing but padding would be 0 / 0.
-    weights = energies.masked_fill(~tokens, torch.finfo(energies.dtype).min).softmax(-1) * tokens
+    weights: Tensor = energies.masked_fill(~tokens, torch.finfo(energies.dtype).min).softmax(-1) * tokens
     return weights.flatten(0, 1)

@@ -59,7 +59,7 @@ class Attention(nn.Module):
         self.outputs = nn.Linear(size, size, bias=False)
 
     def forward(self, rows: Tensor, attend: Attend) -> Tensor:
-        projected = ops.linear(self.norm(rows), self.inputs.weight).unflatten(1, self.shape)
+        projected = ops.linear(self.norm(rows), self.inputs.weight).view(len(rows), *self.shape)
         return ops.linear(attend(projected).flatten(1), self.outputs.weight)
 
 
