@@ -7,17 +7,17 @@ import pytest
 import torch
 from model_cases import COPIES, SIZE, encode, teacher_forced
 from tiny import TRANSFORMERS, move, random_batch, tiny_transformer, tokenization_config
-from torch import Tensor
+from torch import Tensor, nn
 
 from rlseq2seq import ops
 from rlseq2seq.config.model import HeadConfig
 from rlseq2seq.decoding.single_path import greedy
 from rlseq2seq.models.protocol import repeat_rows
 from rlseq2seq.models.transformer import Transformer
-from rlseq2seq.models.transformer_layers import Rotary, turned
+from rlseq2seq.models.transformer_layers import Layer, Rotary, initialise, turned
 from rlseq2seq.objectives.scoring import score_tokens
 from rlseq2seq.objectives.scoring import teacher_forced as gold_inputs
-from rlseq2seq.token_ids import END, PAD, START, UNKNOWN
+from rlseq2seq.token_ids import END, START, UNKNOWN
 
 
 class Head(NamedTuple):
@@ -223,15 +223,17 @@ def test_no_dropout_is_left_where_the_model_s_is_0() -> None:
     assert torch.equal(teacher_forced(model, batch), expected)
 
 
-@pytest.mark.parametrize("positions", ["rotary", "learned"])
-def test_a_fresh_model_is_sure_of_nothing(positions: str) -> None:
+@torch.no_grad()
+def test_fresh_layers_add_one_variance_together() -> None:
     torch.manual_seed(0)
-    config = tiny_transformer(SIZE, positions=positions, embedding_size=64).config
-    model = Transformer(config, SIZE, 20, 8).eval()
-    batch = random_batch(0, SIZE, copies=0, size=32)
-    memory = encode(model, batch)
-    features = model.all_steps(memory, gold_inputs(model, batch.targets)).features
-    assert 0.5 < (features @ memory.output_weight.T)[..., PAD + 1 :].std() < 2
+    layers = nn.ModuleList(Layer(128, 4, 256, (3, 1), nn.Dropout(0.0)) for _ in range(2))
+    initialise(layers)
+    rows = torch.randn(500, 128)
+    for layer in layers:
+        for part in layer.attentions:  # where each place attends to itself alone
+            assert part(rows, lambda projected: projected[:, -1]).var() * 6 == pytest.approx(1, abs=0.15)
+        # The mean square of a GELU of N(0, 1) is 0.425.
+        assert layer.feed_forward(rows).var() * 6 == pytest.approx(0.425, abs=0.1)
 
 
 @pytest.mark.parametrize("head", [HeadConfig(1, 1), HeadConfig(2, 2)])
