@@ -7,7 +7,7 @@ from benchmarks import results
 from benchmarks.timing import DEVICE, print_rows
 
 # Imported when asked for: each needs its own peers. Those of rouge_l are for the CPU.
-ON_CPU = ["rouge_l", "copy_attention", "pointer_loss", "search_steps", "decoder"]
+ON_CPU = ["rouge_l", "copy_attention", "pointer_loss", "search_steps", "decoder", "replay"]
 ON_GPU = [
     *("copy_attention", "pointer_loss", "lstm_cell", "search_steps"),
     *("rewards_on_device", "bandwidth", "decoder", "training_step"),

@@ -8,7 +8,7 @@ from docs.curves import Axes, Curve, line_chart
 from rlseq2seq.config.comparison import load_comparison
 
 RUNS = Path("experiments/comparison/runs")
-COLOURS = {"actor_critic": ("#0550ae", "#6cb6ff"), "state_value": ("#953800", "#f0883e")}
+COLOURS = {"actor_critic": ("#0550ae", "#6cb6ff"), "actor_critic_state_value": ("#953800", "#f0883e")}
 
 
 def curve(method: str, seeds: tuple[int, ...]) -> Curve:

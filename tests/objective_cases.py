@@ -60,25 +60,28 @@ class Recorder:
         return found
 
 
-def make_table(device: torch.device, seed: int = 0) -> tuple[TableModel, Batch]:
+def make_table(device: torch.device, seed: int = 0, contexts: int = 61) -> tuple[TableModel, Batch]:
     """A model that can write 259 texts, and two sources, one with a word to copy."""
     batch = replace(
         random_batch(0, SIZE, size=2, width=2, copies=1),
         sources=torch.tensor([[6, 4], [5, PAD]]),
         source_lengths=torch.tensor([2, 1]),
     )
-    return TableModel(SIZE, width=2, seed=seed).to(device), move(batch, device)
+    return TableModel(SIZE, width=2, seed=seed, contexts=contexts).to(device), move(batch, device)
 
 
 def tuned(
     model: Any, config: FinetuneConfig, reward: Any = None, pretrained: Any = None, max_tokens: int = MAX_TOKENS
 ) -> FineTuning:
     """The loss of fine-tuning ``model``, what it remembers in the model's type and on its device."""
-    like = next(model.parameters())
-    setting = Setting(model, pretrained, reward or Recorder(), 20, max_tokens, like.device, like.device)
-    fine_tuning = FineTuning(setting, config)
-    fine_tuning.state.to(like)
+    fine_tuning = FineTuning(make_setting(model, reward, pretrained, max_tokens), config)
+    fine_tuning.state.to(next(model.parameters()))
     return fine_tuning
+
+
+def make_setting(model: Any, reward: Any = None, pretrained: Any = None, max_tokens: int = MAX_TOKENS) -> Setting:
+    device = next(model.parameters()).device
+    return Setting(model, pretrained, reward or Recorder(), 20, max_tokens, device, device)
 
 
 def run(model: Any, batch: Batch, config: FinetuneConfig, seed: int = 0, **others: Any) -> tuple[Loss, Recorder]:
@@ -92,9 +95,9 @@ def gradient(loss: Tensor, model: nn.Module) -> Tensor:
     return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()))])
 
 
-def everything(model: TableModel, batch: Batch) -> tuple[Tensor, Tensor]:
+def everything(model: TableModel, batch: Batch, max_tokens: int = MAX_TOKENS) -> tuple[Tensor, Tensor]:
     """All that can be written, [M, T], and its log-probabilities [B, M]."""
-    tokens, lengths = (t.to(batch.sources.device) for t in every_sequence(EXTENDED, MAX_TOKENS))
+    tokens, lengths = (t.to(batch.sources.device) for t in every_sequence(EXTENDED, max_tokens))
     memory = model.encode(batch.sources, batch.source_lengths)
     # Impossible texts, copies of what a source lacks, have a finite log-probability next to nothing.
     rows = len(batch.rows)
@@ -104,7 +107,7 @@ def everything(model: TableModel, batch: Batch) -> tuple[Tensor, Tensor]:
     return tokens, log_probs
 
 
-def expected_rewards(model: TableModel, batch: Batch) -> Tensor:
+def expected_rewards(model: TableModel, batch: Batch, max_tokens: int = MAX_TOKENS) -> Tensor:
     """The exact expectation [B] of the reward."""
-    tokens, log_probs = everything(model, batch)
+    tokens, log_probs = everything(model, batch, max_tokens)
     return (log_probs.exp() * odd_rewards(tokens)[:, -1]).sum(1)

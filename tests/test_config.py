@@ -31,7 +31,7 @@ NULLABLE = {
     "runtime.threads",
     "runtime.workers",
 }
-NULL_OR_TEXT = {"finetune.reward.function"}
+NULL_OR_TEXT = {"finetune.reward.function", "finetune.critic.device"}
 NULL_OR_MAPPING = {"model.transformer.copy_head"}
 ANY_TEXT = {f"data.files.{key}" for key in ("train", "validation", "test", "source_suffix", "target_suffix")}
 FRACTIONS = {"finetune.kl.target"}  # null by default
@@ -55,6 +55,8 @@ def wrong_values(key: str, default: Any) -> list[Any]:
         return [None, [], "text", 1, True]
     if isinstance(default, bool):
         return [0, 1, 1.0, "true", "yes", None, []]
+    if isinstance(default, list) and isinstance(default[0], int):
+        return ["text", None, {}, 1, ["3"], [0], [1.5], [True], [[3]]]
     if isinstance(default, list):
         return ["text", None, {}, 1, [3], [""], [["numpy"]]]
     if key in NULL_OR_MAPPING:

@@ -41,7 +41,7 @@ def test_the_project_s_methods_are_what_they_are_called() -> None:
             used = {"none": 0, "soft": 2}.get(config.exposure_bias.method, 1)
             assert all(steps == comparison.updates for steps in schedules[:used])
         else:
-            assert config.reinforces and config.method == name.removesuffix("_shaped")
+            assert config.reinforces and config.method == name.removesuffix("_shaped").removesuffix("_state_value")
             assert config.samples == 4 and config.exposure_bias.method == "none"
             assert config.returns == ("shaped" if name.endswith("_shaped") else "sequence")
 

@@ -184,6 +184,11 @@ def test_the_critic_s_favourite_is_written_but_only_where_the_source_has_it(devi
         critic.copies.weight.zero_()
         critic.copies.bias.fill_(1.0)
         memory = model.encode(sources, torch.tensor([3, 3], device=device))
-        found = beam_search(model, memory, MAX_TOKENS, 3, SearchRules(), guided_by(critic, 2000.0, EXTENDED))
+        guide = guided_by(critic, 2000.0, EXTENDED)
+        found = beam_search(model, memory, MAX_TOKENS, 3, SearchRules(), guide)
         assert set(found.tokens[0].tolist()) == {favourite}
         assert set(found.tokens[1].tolist()) == {UNKNOWN}
+        # Where no word may come twice, a copy that the source lacks would be the next best.
+        once = beam_search(model, memory, MAX_TOKENS, 1, SearchRules(block_ngrams=1), guide)
+        assert once.tokens[0, 0] == favourite and once.tokens[1, 0] == UNKNOWN
+        assert (once.tokens[0] <= favourite).all() and (once.tokens[1] < SIZE).all()

@@ -69,3 +69,20 @@ def test_the_gradients_of_the_model_and_beside_it_are_clipped_apart(tmp_path: Pa
     assert model.numbers.grad is not None and beside.numbers.grad is not None
     torch.testing.assert_close(model.numbers.grad.norm(), torch.tensor(0.01))
     torch.testing.assert_close(beside.numbers.grad.norm(), torch.tensor(0.01))
+
+
+def test_what_has_an_optimizer_of_its_own_is_left_to_it(tmp_path: Path) -> None:
+    model, beside = Numbers(), Numbers()
+    own = torch.optim.SGD(beside.parameters(), lr=0.25)
+
+    def objective(step: int) -> Loss:
+        def after() -> dict[str, Tensor]:
+            own.step()
+            return {}
+
+        return Loss(model.numbers.sum() + 0.5 * beside.numbers.sum(), {}, 1, after)
+
+    train(model, objective, scores_in_turn(1.0), plan(steps=1), ready(tmp_path), beside, [own])
+    # By its own optimiser and rate alone.
+    assert (beside.numbers - torch.tensor([1.0, -2.0])).tolist() == [-0.125, -0.125]
+    assert (model.numbers != torch.tensor([1.0, -2.0])).all()

@@ -2,11 +2,13 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 from pydantic.dataclasses import dataclass
 
 from rlseq2seq.config.base import STRICT
 from rlseq2seq.config.training import Count, Fraction, NonNegative, Positive, ProbabilityConfig
+
+DeviceName = Annotated[str, StringConstraints(pattern=r"^(cpu|cuda(:[0-9]+)?)$")]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -36,7 +38,7 @@ class CriticConfig:
     layers: tuple[Count, ...]
     dueling: bool
     learning_rate: Positive
-    device: str | None
+    device: DeviceName | None
     warmup_updates: Annotated[int, Field(ge=0)]
     updates: Count
     batch_size: Count

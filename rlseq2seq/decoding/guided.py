@@ -24,7 +24,7 @@ def guided_by(critic: ActionCritic, weight: float, extended_size: int) -> BeamSt
 
     def advance(mixture: Mixture, beams: Beams, step: int, rules: SearchRules) -> tuple[Beams, Tensor, Tensor]:
         log_probs = mixture_log_probs(mixture, extended_size)
-        values = critic(mixture, extended_size)
+        values = critic(mixture, extended_size).to(log_probs)
         advantages = values - expectation(values, log_probs)[:, None]
         return dense_beam_step(log_probs + weight * advantages, beams, step, rules)
 

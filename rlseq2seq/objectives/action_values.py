@@ -60,10 +60,10 @@ class ActionValues(nn.Module):
         self.update = CriticUpdate(self.critic, config)
 
     def judge(self, mixture: Mixture) -> Judged:
-        """What the critic says of the states of ``mixture``, on the device of the mixture."""
+        """What the critic says of the states of ``mixture``, on the device and in the type of its distribution."""
         size = ops.extended_size(mixture)
-        q: Tensor = self.critic(mixture, size)
-        return Judged(q.to(mixture.features.device), ops.mixture_log_probs(mixture, size))
+        log_probs = ops.mixture_log_probs(mixture, size)
+        return Judged(self.critic(mixture, size).to(log_probs), log_probs)
 
     @torch.no_grad()
     def advantages(self, rollouts: Rollouts) -> Tensor:
@@ -117,7 +117,8 @@ class ActionValues(nn.Module):
         if true_share == 1:
             return now.returns
         size = ops.extended_size(then)
-        log_probs, target_q = ops.mixture_log_probs(then, size), self.target(then, size)
+        log_probs = ops.mixture_log_probs(then, size)
+        target_q = self.target(then, size).to(log_probs)
         if self._config.target == "double":
             values = double_value(self.critic(then, size), target_q, log_probs)
         else:

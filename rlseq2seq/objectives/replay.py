@@ -116,7 +116,7 @@ class Replay(nn.Module):
             rows, weights = torch.randint(len(self), (count,)), torch.ones(count)
         else:
             rows = self.tree.draw(count, len(self))
-            unscaled = (len(self) * self.tree.shares(rows)) ** -importance
+            unscaled = self.tree.shares(rows) ** -importance  # N cancels out
             weights = (unscaled / unscaled.max()).float()
         now, then = self._take(rows, device)
         return Replayed(rows, now, then, weights.to(device, non_blocking=True))

@@ -11,6 +11,7 @@ from rlseq2seq.rewards.ngrams import copy_rate, novelty, repetition
 from rlseq2seq.rewards.overlap import bleu, chrf, length, rouge
 from rlseq2seq.rewards.units import Compared, characters, make_units
 from rlseq2seq.rewards.user_function import UserFunction
+from rlseq2seq.token_ids import END
 
 
 class WeightedReward:
@@ -69,12 +70,15 @@ class WeightedReward:
         assert self._function is not None
         rows, sources = tokens.tolist(), batch.sources.tolist()
         sources = self._vocabulary.decode_rows(sources, batch.copies)
-        each = len(rows) // len(sources)
-        lengths = range(1, tokens.shape[1] + 1) if prefixes else [tokens.shape[1]]
+        each, width = len(rows) // len(sources), tokens.shape[1]
         texts = []
         for row, ids in enumerate(rows):
             source = row // each
             pair = batch.target_texts[source], sources[source]
-            texts += [(self._vocabulary.decode(ids[:end], batch.copies[source]), *pair) for end in lengths]
+            # From the end token on, all prefixes spell the whole.
+            whole = ids.index(END) + 1 if END in ids else width
+            ends = range(1, whole + 1) if prefixes else [whole]
+            spelled = [(self._vocabulary.decode(ids[:end], batch.copies[source]), *pair) for end in ends]
+            texts += spelled + spelled[-1:] * (width - whole if prefixes else 0)
         rewards = torch.tensor(self._function(texts)).view(len(rows), -1)
         return ops.to_device(rewards if prefixes else rewards[:, 0], tokens.device)
