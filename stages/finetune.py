@@ -4,7 +4,6 @@ import os
 from typing import NamedTuple
 
 import torch
-from torch import nn
 
 from rlseq2seq.config.base import load
 from rlseq2seq.config.finetune import FinetuneConfig
@@ -29,7 +28,8 @@ from stages.resumable import run_folder
 
 
 class FineTuned(NamedTuple):
-    """``critic`` is one that can guide decoding, if there is any."""
+    """``critic`` is one that can guide decoding, if there is any, as it was at the end: the longer it learned, the
+    more it knows, though the best model may be an earlier one."""
 
     model: PointerModel
     vocabulary: Vocabulary
@@ -80,9 +80,8 @@ def fine_tune(
             for rows in in_length_order(validation_store, config.validation.pairs, config.batch_size)
         )
 
-    kept = model if fine_tuning.critic is None else nn.ModuleList([model, fine_tuning.critic])
     progress = train(
-        model, objective, validate, _plan(config, runtime), checkpoints, fine_tuning.state, fine_tuning.optimizers, kept
+        model, objective, validate, _plan(config, runtime), checkpoints, fine_tuning.state, fine_tuning.optimizers
     )
     critic = fine_tuning.critic if isinstance(fine_tuning.critic, ActionCritic) else None
     return FineTuned(model, vocabulary, critic, progress)

@@ -52,13 +52,11 @@ def train(
     checkpoints: Checkpoints,
     beside: nn.Module | None = None,
     optimizers: Sequence[Optimizer] = (),
-    kept: nn.Module | None = None,
 ) -> Progress:
     """Train ``model`` from its last checkpoint, if there is one, and leave it with its best weights.
 
     ``beside`` holds what the objective trains, or remembers, besides the model: its gradient is clipped apart. What the
-    objective trains by itself has ``optimizers`` of its own, which are stored with the rest. ``kept`` is what has its
-    best weights at the end, where that is more than the model.
+    objective trains by itself has ``optimizers`` of its own, which are stored with the rest.
 
     Raises:
         UserError: the loss or the gradient is not finite; the last checkpoint is of weights whose loss was.
@@ -66,7 +64,6 @@ def train(
     trained = nn.ModuleDict({"model": model} if beside is None else {"model": model, "beside": beside})
     optimizer = _optimizer(trained, plan, optimizers)
     every_optimizer = [optimizer, *optimizers]
-    kept = model if kept is None else kept
     progress, best = checkpoints.load(trained, every_optimizer) or (Progress(), {})
     if progress.step:
         tqdm.write(f"{plan.name}: goes on from step {progress.step} of {plan.steps}")
@@ -76,7 +73,7 @@ def train(
         while True:
             _set_coverage(model, plan, progress.step)
             if _validation_is_due(progress, plan):
-                best = _validate(model, kept, validate, plan, progress, best)
+                best = _validate(model, validate, plan, progress, best)
                 bar.write(_line(progress.history[-1]))
             if progress.step == plan.steps or progress.stopped_early:
                 break
@@ -90,7 +87,7 @@ def train(
             bar.set_postfix({"loss": f"{loss.total.item():.3f}", "tokens/s": f"{speed:,.0f}"}, refresh=False)
             bar.update()
     checkpoints.save(progress, trained, every_optimizer, best)
-    set_weights(kept, best)
+    set_weights(model, best)
     return progress
 
 
@@ -152,7 +149,7 @@ def _validation_is_due(progress: Progress, plan: Plan) -> bool:
 
 
 def _validate(
-    model: nn.Module, kept: nn.Module, validate: Validate, plan: Plan, progress: Progress, best: dict[str, Tensor]
+    model: nn.Module, validate: Validate, plan: Plan, progress: Progress, best: dict[str, Tensor]
 ) -> dict[str, Tensor]:
     """Add a row to the history; returns the best weights so far."""
     model.eval()
@@ -164,7 +161,7 @@ def _validate(
     score = -scores["validation_loss"] if plan.validation.metric == "loss" else scores["validation_rouge_l"]
     if progress.best_score is None or score > progress.best_score:
         progress.best_score, progress.best_step, progress.stale_validations = score, progress.step, 0
-        return {name: tensor.clone() for name, tensor in weights(kept).items()}
+        return {name: tensor.clone() for name, tensor in weights(model).items()}
     progress.stale_validations += 1
     progress.stopped_early = progress.stale_validations >= plan.validation.patience
     return best
