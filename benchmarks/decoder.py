@@ -17,7 +17,7 @@ from torch import Tensor
 
 from benchmarks.timing import DEVICE, Row, medians, print_rows, ratios
 from rlseq2seq import ops
-from rlseq2seq.config.model import AttentionConfig, ModelConfig
+from rlseq2seq.config.model import AttentionConfig, ModelConfig, TransformerConfig
 from rlseq2seq.data.batches import Batch
 from rlseq2seq.decoding.beam import beam_search
 from rlseq2seq.decoding.single_path import greedy, sample
@@ -28,14 +28,16 @@ from rlseq2seq.token_ids import END
 
 STEPS, SOURCE, VOCABULARY = 40, 200, 8000
 CONFIG = ModelConfig(
+    architecture="lstm",
     embedding_size=256,
-    encoder_size=256,
-    decoder_size=512,
-    attention_size=512,
     dropout=0.0,
     output_weights="tied",
     copy=True,
+    encoder_size=256,
+    decoder_size=512,
+    attention_size=512,
     attention=AttentionConfig(score="additive", temporal=False, intra_decoder=False),
+    transformer=TransformerConfig(layers=1, heads=1, feed_forward_size=1, positions="rotary", copy_head=None),
 )
 RULES = SearchRules(length_penalty=1.0)
 

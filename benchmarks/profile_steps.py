@@ -21,7 +21,7 @@ from rlseq2seq.config.pretrain import PretrainConfig
 from rlseq2seq.config.tokenization import TokenizationConfig
 from rlseq2seq.data.batches import Batch
 from rlseq2seq.decoding.single_path import sample
-from rlseq2seq.models.pointer_generator import PointerGenerator
+from rlseq2seq.models.saved import new_model
 from rlseq2seq.objectives.fine_tuning import FineTuning
 from rlseq2seq.objectives.maximum_likelihood import maximum_likelihood
 from rlseq2seq.objectives.setting import Setting
@@ -45,7 +45,7 @@ def main() -> None:
     model_config, tokenization = load(ModelConfig, "model"), load(TokenizationConfig, "tokenization")
     pretrain, finetune = load(PretrainConfig, "pretrain"), load(FinetuneConfig, "finetune")
     torch.manual_seed(0)
-    model = PointerGenerator(model_config, tokenization.vocabulary_size)
+    model = new_model(model_config, tokenization.vocabulary_size, tokenization)
     optimizer = torch.optim.Adam(model.parameters(), fused=True)
     max_tokens = tokenization.max_target_tokens
     cpu = torch.device("cpu")

@@ -13,8 +13,9 @@ from benchmarks.timing import DEVICE
 from rlseq2seq.config.base import load
 from rlseq2seq.config.finetune import FinetuneConfig
 from rlseq2seq.config.model import ModelConfig
+from rlseq2seq.config.tokenization import TokenizationConfig
 from rlseq2seq.data.batches import Batch
-from rlseq2seq.models.pointer_generator import PointerGenerator
+from rlseq2seq.models.saved import new_model
 from rlseq2seq.objectives.fine_tuning import FineTuning
 from rlseq2seq.objectives.loss import Loss
 from rlseq2seq.objectives.maximum_likelihood import maximum_likelihood
@@ -48,7 +49,7 @@ class Right:
 
 def main() -> None:
     torch.manual_seed(0)
-    model = PointerGenerator(load(ModelConfig, "model"), VOCABULARY).to(DEVICE)
+    model = new_model(load(ModelConfig, "model"), VOCABULARY, load(TokenizationConfig, "tokenization")).to(DEVICE)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.002)
     setting = Setting(model, None, Right(), SOURCE, TARGET + 1, DEVICE, DEVICE)
     fine_tuning = FineTuning(setting, load(FinetuneConfig, "finetune"))

@@ -13,7 +13,7 @@ from rlseq2seq.decoding.beam import beam_search
 from rlseq2seq.decoding.guided import guided_by
 from rlseq2seq.errors import UserError
 from rlseq2seq.models.critic import ActionCritic
-from rlseq2seq.models.pointer_generator import PointerGenerator
+from rlseq2seq.models.pointer_model import PointerModel
 from rlseq2seq.models.saved import load_critic, load_model
 from rlseq2seq.ops import SearchRules
 from rlseq2seq.training.device import find_device
@@ -26,7 +26,7 @@ class Generator:
 
     def __init__(
         self,
-        model: PointerGenerator,
+        model: PointerModel,
         vocabulary: Vocabulary,
         device: torch.device,
         critic: ActionCritic | None = None,

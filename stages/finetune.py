@@ -12,7 +12,7 @@ from rlseq2seq.data.batches import BatchOrder, in_length_order, make_batch
 from rlseq2seq.data.store import TokenStore
 from rlseq2seq.data.vocabulary import Vocabulary
 from rlseq2seq.models.critic import ActionCritic
-from rlseq2seq.models.pointer_generator import PointerGenerator
+from rlseq2seq.models.pointer_model import PointerModel
 from rlseq2seq.models.saved import load_model, save_model
 from rlseq2seq.objectives.fine_tuning import FineTuning
 from rlseq2seq.objectives.loss import Loss
@@ -31,7 +31,7 @@ class FineTuned(NamedTuple):
     """``critic`` is one that can guide decoding, if there is any, as it was at the end: the longer it learned, the
     more it knows, though the best model may be an earlier one."""
 
-    model: PointerGenerator
+    model: PointerModel
     vocabulary: Vocabulary
     critic: ActionCritic | None
     progress: Progress

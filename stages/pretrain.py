@@ -11,8 +11,8 @@ from rlseq2seq.data.store import TokenStore
 from rlseq2seq.data.vocabulary import Vocabulary
 from rlseq2seq.data.word_vectors import WordVectors, load_word_vectors
 from rlseq2seq.errors import UserError
-from rlseq2seq.models.pointer_generator import PointerGenerator
-from rlseq2seq.models.saved import save_model
+from rlseq2seq.models.pointer_model import PointerModel
+from rlseq2seq.models.saved import new_model, save_model
 from rlseq2seq.objectives.exposure_bias import decoder_inputs
 from rlseq2seq.objectives.loss import Loss
 from rlseq2seq.objectives.maximum_likelihood import maximum_likelihood
@@ -30,7 +30,7 @@ def main() -> None:
     device = set_up_device(runtime)
     vocabulary = Vocabulary.load(TOKENS)
     torch.manual_seed(config.seed)
-    model = PointerGenerator(load(ModelConfig, "model"), len(vocabulary)).to(device)
+    model = new_model(load(ModelConfig, "model"), len(vocabulary), vocabulary.config).to(device)
     word_vectors = load_word_vectors(TOKENS)
     if word_vectors is not None:
         start_from(word_vectors, model)
@@ -65,7 +65,7 @@ def main() -> None:
         write_history(REPORTS / "pretrain.csv", progress.history)
 
 
-def start_from(vectors: WordVectors, model: PointerGenerator) -> None:
+def start_from(vectors: WordVectors, model: PointerModel) -> None:
     """Give the pieces that ``vectors`` have these embeddings; the others keep theirs.
 
     Raises:

@@ -34,6 +34,7 @@ NULLABLE = {
     "runtime.workers",
 }
 NULL_OR_TEXT = {"finetune.reward.function", "finetune.critic.device"}
+NULL_OR_MAPPING = {"model.transformer.copy_head"}
 ANY_TEXT = {f"data.files.{key}" for key in ("train", "validation", "test", "source_suffix", "target_suffix")}
 FRACTIONS = {"finetune.kl.target"}  # null by default
 SEEDS = {"pretrain.seed", "finetune.seed"}
@@ -66,6 +67,8 @@ def wrong_values(key: str, default: Any) -> list[Any]:
         return ["text", None, {}, 1, ["3"], [0], [1.5], [True], [[3]]]
     if isinstance(default, list):
         return ["text", None, {}, 1, [3], [""], [["numpy"]]]
+    if key in NULL_OR_MAPPING:
+        return ["text", 1, 0.5, True, []]
     if key in PATHS:
         return [1, 0.5, True, [], {}, "", "corpus", "glove.txt", "/corpus/glove.txt", "corpus/../glove.txt"]
     if key in TEXTS_OR_NULL:
@@ -150,6 +153,8 @@ def test_of_several_bad_keys_the_first_is_told_and_the_rest_are_counted() -> Non
         ("tokenization.max_target_tokens", 1, "greater than or equal to 2"),
         ("model.dropout", 1.0, "less than 1"),
         ("model.attention.score", "dot", "'additive' or 'bilinear'"),
+        ("model.architecture", "gru", "'lstm' or 'transformer'"),
+        ("model.transformer.positions", "sinusoidal", "'rotary' or 'learned'"),
         ("model.output_weights", "shared", "'tied', 'projected' or 'separate'"),
         ("tokenization.word_vectors", "/data/glove.txt", "in corpus/"),
         ("pretrain.epochs", 0, "greater than or equal to 1"),
@@ -237,6 +242,63 @@ def test_coverage_belongs_to_additive_scores(tmp_path: Path, stage: str) -> None
         check_params(written(tmp_path, params))
     params[stage]["coverage"]["from_step"] = None
     check_params(written(tmp_path, params))
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
+def test_coverage_belongs_to_the_lstm(tmp_path: Path, stage: str) -> None:
+    params = changed(f"{stage}.coverage.from_step", lambda mapping, name: mapping.__setitem__(name, 0))
+    params["model"]["architecture"] = "transformer"
+    with pytest.raises(
+        UserError, match=rf"^{stage}\.coverage\.from_step is 0: must be null .* transformer, as coverage is a part of"
+    ):
+        check_params(written(tmp_path, params))
+    params[stage]["coverage"]["from_step"] = None
+    check_params(written(tmp_path, params))
+
+
+@pytest.mark.parametrize("name", ["temporal", "intra_decoder"])
+def test_temporal_and_intra_decoder_attention_belong_to_the_lstm(name: str) -> None:
+    values = changed(f"model.attention.{name}", lambda mapping, name: mapping.__setitem__(name, True))["model"]
+    parse(ModelConfig, values, "model")
+    with pytest.raises(
+        UserError, match=rf"^model: attention\.{name} is true, but a Transformer has attention of its own"
+    ):
+        parse(ModelConfig, values | {"architecture": "transformer"}, "model")
+
+
+@pytest.mark.parametrize(
+    ("size", "changes", "told"),
+    [
+        (12, {"heads": 6}, ""),
+        (12, {"heads": 12, "positions": "learned"}, ""),
+        (12, {"heads": 12}, "embedding_size is 12: must be a multiple of transformer.heads, 12, and of twice that for"),
+        (12, {"heads": 5}, "embedding_size is 12: must be a multiple of transformer.heads, 5"),
+        (12, {"heads": 5, "positions": "learned"}, "embedding_size is 12: must be a multiple of transformer.heads, 5"),
+        (8, {"layers": 2, "copy_head": {"layer": 2, "head": 4}}, ""),
+        (
+            8,
+            {"layers": 2, "copy_head": {"layer": 3, "head": 1}},
+            "copy_head is head 1 of layer 3, but there are 4 heads",
+        ),
+        (
+            8,
+            {"layers": 2, "copy_head": {"layer": 1, "head": 5}},
+            "copy_head is head 5 of layer 1, but there are 4 heads",
+        ),
+        (8, {"copy_head": {"layer": 1}}, "model.transformer.copy_head.head is missing"),
+        (8, {"copy_head": {"layer": 0, "head": 1}}, "model.transformer.copy_head.layer is 0: must be greater"),
+    ],
+)
+def test_a_transformer_s_sizes_fit_together(size: int, changes: dict[str, Any], told: str) -> None:
+    model = PARAMS["model"]
+    values = {**model, "embedding_size": size, "architecture": "transformer"}
+    values["transformer"] = {**model["transformer"], "heads": 4, **changes}
+    if told:
+        with pytest.raises(UserError) as caught:
+            parse(ModelConfig, values, "model")
+        assert told in str(caught.value) and "\n" not in str(caught.value)
+    else:
+        parse(ModelConfig, values, "model")
 
 
 def test_rloo_needs_two_samples_and_self_critical_one() -> None:

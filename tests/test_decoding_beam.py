@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import TableModel, every_sequence, move, random_batch, select, tiny_model
+from tiny import TableModel, every_sequence, move, random_batch, select, tiny_model, tiny_transformer
 from torch.nn.functional import pad
 
 from rlseq2seq.data.batches import Batch
@@ -12,7 +12,7 @@ from rlseq2seq.decoding import beam as beam_module
 from rlseq2seq.decoding.beam import beam_search
 from rlseq2seq.decoding.hypotheses import Hypotheses
 from rlseq2seq.decoding.single_path import greedy
-from rlseq2seq.models.pointer_generator import PointerGenerator
+from rlseq2seq.models.pointer_model import PointerModel
 from rlseq2seq.models.protocol import select_rows
 from rlseq2seq.objectives.scoring import score_tokens
 from rlseq2seq.ops import SearchRules
@@ -28,13 +28,16 @@ RULES = st.builds(
 )
 
 
-def search(model: PointerGenerator, batch: Batch, beam: int, rules: SearchRules) -> Hypotheses:
+def search(model: PointerModel, batch: Batch, beam: int, rules: SearchRules) -> Hypotheses:
     memory = model.encode(batch.sources, batch.source_lengths)
     return beam_search(model, memory, MAX_TOKENS, beam, rules)
 
 
-def make_case(seed: int, device: torch.device, size: int = 4) -> tuple[PointerGenerator, Batch]:
-    model = tiny_model(SIZE, seed, coverage=seed % 2 == 0).to(device)
+def make_case(seed: int, device: torch.device, size: int = 4) -> tuple[PointerModel, Batch]:
+    """One in three is a Transformer."""
+    lstm = seed % 3 != 2
+    model = tiny_model(SIZE, seed, coverage=seed % 2 == 0) if lstm else tiny_transformer(SIZE, seed)
+    model = model.to(device)
     return model, move(random_batch(seed, SIZE, copies=COPIES, size=size, empty=True), device)
 
 

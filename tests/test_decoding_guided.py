@@ -6,7 +6,7 @@ import torch
 from critic_cases import random_critic
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import VARIANTS, TableModel, every_sequence, move, random_batch, select, tiny_model
+from tiny import MODELS, TableModel, every_sequence, move, random_batch, select, tiny_model
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -48,7 +48,7 @@ class Case(NamedTuple):
 
 def make_case(seed: int, device: torch.device, weight: float = 0.7) -> Case:
     """Any kind of model with any kind of critic; the last of four sources is empty."""
-    model = VARIANTS[seed % len(VARIANTS)].model(SIZE, seed).to(device)
+    model = MODELS[seed % len(MODELS)].model(SIZE, seed).to(device)
     critic = random_critic(model.feature_size, SIZE, seed, dueling=seed % 2 == 0).to(device)
     return Case(model, critic, move(random_batch(seed, SIZE, copies=COPIES, empty=True), device), weight)
 

@@ -1,9 +1,10 @@
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
-from tiny import VARIANTS, Variant, move, random_batch, tiny_model
+from tiny import MODELS, move, random_batch, tiny_model, tiny_transformer
 
 from rlseq2seq import ops
 from rlseq2seq.decoding import single_path
@@ -17,10 +18,8 @@ def memory_of(model: Any, device: torch.device) -> Any:
     return model.encode(batch.sources, batch.source_lengths)
 
 
-@pytest.mark.parametrize("variant", VARIANTS, ids=str)
-def test_a_step_reads_and_writes_the_same_memory_so_that_it_can_be_replayed(
-    device: torch.device, variant: Variant
-) -> None:
+@pytest.mark.parametrize("variant", MODELS, ids=str)
+def test_a_step_reads_and_writes_the_same_memory_so_that_it_can_be_replayed(device: torch.device, variant: Any) -> None:
     model = variant.model(SIZE).to(device)
     with torch.no_grad():
         loop = _Loop(model, memory_of(model, device), 3, STEPS, lambda mixture, place: ops.greedy_step(mixture))
@@ -29,16 +28,17 @@ def test_a_step_reads_and_writes_the_same_memory_so_that_it_can_be_replayed(
         loop.step()
         after = [tensor.data_ptr() for tensor in (*loop._state, loop.tokens, loop.written, loop.scores, loop.place)]
     # Attention to what was written reads more at each step.
-    assert loop.grows == variant.attention.intra_decoder
+    assert loop.grows == variant.grows
     assert loop.grows or before == after
 
 
+@pytest.mark.parametrize("make", [partial(tiny_model, coverage=True), tiny_transformer])
 @pytest.mark.parametrize("decode", ["greedy", "sample"])
 def test_replayed_steps_give_what_steps_give(
-    device: torch.device, decode: str, monkeypatch: pytest.MonkeyPatch
+    device: torch.device, decode: str, make: Callable[[int], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On CUDA the one is a graph; everywhere, only steps after the first are replayed, and these as often as needed."""
-    model = tiny_model(SIZE, coverage=True).to(device)
+    model = make(SIZE).to(device)
     memory = memory_of(model, device)
     noise = torch.rand(12, STEPS, device=device)
     replayed, replays = single_path.replayed, []

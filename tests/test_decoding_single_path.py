@@ -2,7 +2,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import TableModel, every_sequence, move, random_batch, select, tiny_model
+from tiny import MODELS, TableModel, every_sequence, move, random_batch, select, tiny_model
 from torch import Tensor
 
 from rlseq2seq.data.batches import Batch
@@ -81,7 +81,7 @@ def test_scores_are_the_teacher_forced_log_probs_of_what_was_written(
 @settings(max_examples=15)
 @given(seed=SEEDS)
 def test_a_row_does_not_depend_on_the_others(device: torch.device, sampled: bool, seed: int) -> None:
-    model = tiny_model(SIZE, seed).to(device)
+    model = MODELS[seed % len(MODELS)].model(SIZE, seed).to(device)
     batch = move(random_batch(seed, SIZE, copies=COPIES, empty=True), device)
     noise = make_noise(seed, 4, device) if sampled else None
     found = decode(model, batch, noise)

@@ -1,109 +1,12 @@
-from dataclasses import replace
-
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from tiny import ATTENTIONS, VARIANTS, Variant, move, random_batch, select, tiny_model
-from torch import Tensor
+from model_cases import COPIES, SIZE, encode, step_by_step, teacher_forced
+from tiny import ATTENTIONS, move, random_batch, tiny_model
 
 from rlseq2seq.config.model import AttentionConfig
-from rlseq2seq.data.batches import Batch
-from rlseq2seq.models.pointer_generator import Memory, PointerGenerator
+from rlseq2seq.models.pointer_generator import PointerGenerator
 from rlseq2seq.objectives.scoring import score_tokens
-from rlseq2seq.ops import mixture_log_probs
-from rlseq2seq.token_ids import PAD, START, UNKNOWN
-
-SEEDS = st.integers(0, 10_000)
-SIZE, COPIES = 9, 2
-
-
-def encode(model: PointerGenerator, batch: Batch) -> Memory:
-    return model.encode(batch.sources, batch.source_lengths)
-
-
-@torch.no_grad()
-def step_by_step(model: PointerGenerator, memory: Memory, targets: Tensor) -> Tensor:
-    """All log-probabilities [B, T, SIZE + COPIES], one call of `step` after the other."""
-    state, found = model.initial_state(memory), []
-    for tokens in [torch.full_like(targets[:, 0], START), *targets[:, :-1].unbind(1)]:
-        mixture, state = model.step(memory, state, model.embed(tokens))
-        found.append(mixture_log_probs(mixture, SIZE + COPIES))
-    return torch.stack(found, 1)
-
-
-@torch.no_grad()
-def teacher_forced(model: PointerGenerator, batch: Batch) -> Tensor:
-    """Log-probabilities [B, T] of the targets, 0 at padding."""
-    scored = score_tokens(model, encode(model, batch), batch.targets, batch.target_lengths)
-    found = scored.log_probs.new_zeros(batch.targets.shape)
-    found[torch.arange(batch.targets.shape[1], device=found.device) < batch.target_lengths[:, None]] = scored.log_probs
-    return found
-
-
-@pytest.mark.parametrize("variant", VARIANTS, ids=str)
-@settings(max_examples=4)
-@given(SEEDS, st.sampled_from([torch.float64, torch.float32]))
-def test_decoding_step_by_step_gives_the_teacher_forced_log_probs(
-    device: torch.device, variant: Variant, seed: int, dtype: torch.dtype
-) -> None:
-    model = variant.model(SIZE, seed, dtype=dtype).to(device)
-    batch = move(random_batch(seed, SIZE, copies=COPIES if variant.copy else 0, empty=seed % 2 == 0), device)
-    stepped = step_by_step(model, encode(model, batch), batch.targets).gather(2, batch.targets[:, :, None])[:, :, 0]
-    inside = torch.arange(batch.targets.shape[1], device=device) < batch.target_lengths[:, None]
-    difference = (stepped - teacher_forced(model, batch)).abs()[inside]
-    assert difference.max() < (1e-9 if dtype == torch.float64 else 1e-4)
-
-
-@settings(max_examples=50)
-@given(SEEDS, st.sampled_from(VARIANTS))
-def test_every_next_token_distribution_sums_to_one(device: torch.device, seed: int, variant: Variant) -> None:
-    model = variant.model(SIZE, seed).to(device)
-    batch = move(random_batch(seed, SIZE, empty=True), device)
-    totals = step_by_step(model, encode(model, batch), batch.targets).logsumexp(2)
-    torch.testing.assert_close(totals, torch.zeros_like(totals), atol=1e-12, rtol=0)
-
-
-@settings(max_examples=50)
-@given(SEEDS, st.sampled_from(VARIANTS))
-def test_what_padding_holds_changes_nothing(device: torch.device, seed: int, variant: Variant) -> None:
-    model = variant.model(SIZE, seed).to(device)
-    batch = move(random_batch(seed, SIZE, empty=True), device)
-    other = replace(batch, sources=batch.sources.clone(), targets=batch.targets.clone())
-    place = torch.arange(batch.sources.shape[1], device=device)
-    other.sources[place >= batch.source_lengths[:, None]] = 5
-    other.targets[place >= batch.target_lengths[:, None]] = 6
-    wider = replace(batch, sources=torch.cat([other.sources, other.sources], 1))
-    for changed in (other, wider):
-        torch.testing.assert_close(teacher_forced(model, changed), teacher_forced(model, batch), atol=1e-12, rtol=0)
-
-
-@settings(max_examples=50)
-@given(SEEDS, st.sampled_from(VARIANTS), st.permutations(range(4)))
-def test_permuting_the_batch_permutes_the_outputs(
-    device: torch.device, seed: int, variant: Variant, order: list[int]
-) -> None:
-    model = variant.model(SIZE, seed).to(device)
-    batch = move(random_batch(seed, SIZE), device)
-    other = select(batch, order)
-    found, expected = teacher_forced(model, other), teacher_forced(model, batch)[order]
-    torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
-    found = step_by_step(model, encode(model, other), other.targets)
-    expected = step_by_step(model, encode(model, batch), batch.targets)[order]
-    torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
-
-
-@pytest.mark.parametrize("variant", [v for v in VARIANTS if v.output_weights == "tied"], ids=str)
-def test_a_batch_of_empty_sources_has_finite_losses_and_gradients(device: torch.device, variant: Variant) -> None:
-    model = variant.model(SIZE).to(device)
-    batch = move(random_batch(0, SIZE, copies=0), device)
-    for width in (0, 3):
-        model.zero_grad()
-        memory = model.encode(batch.sources[:, :width], torch.zeros_like(batch.source_lengths))
-        scored = score_tokens(model, memory, batch.targets, batch.target_lengths)
-        assert scored.log_probs.isfinite().all()
-        scored.log_probs.sum().backward()
-        assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+from rlseq2seq.token_ids import PAD, UNKNOWN
 
 
 def test_tokens_that_only_the_source_has_are_read_as_unknown(device: torch.device) -> None:

@@ -1,12 +1,13 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from critic_cases import random_critic
 from safetensors.torch import load_file, save_file
-from tiny import VARIANTS, Variant, tiny_model
+from tiny import MODELS, tiny_model
 
 from rlseq2seq.data.vocabulary import Vocabulary
 from rlseq2seq.errors import UserError
@@ -20,9 +21,9 @@ def make_model(vocabulary: Vocabulary, *, coverage: bool = False) -> PointerGene
     return tiny_model(len(vocabulary), dtype=torch.float32, coverage=coverage)
 
 
-@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+@pytest.mark.parametrize("variant", MODELS, ids=str)
 def test_a_model_comes_back_bit_for_bit(
-    tmp_path: Path, device: torch.device, vocabulary: Vocabulary, variant: Variant
+    tmp_path: Path, device: torch.device, vocabulary: Vocabulary, variant: Any
 ) -> None:
     model = variant.model(len(vocabulary), dtype=torch.float32)
     save_model(tmp_path / "new" / "folder", model.to(device), vocabulary)

@@ -18,7 +18,7 @@ from objective_cases import (
     run,
     tuned,
 )
-from tiny import VARIANTS, Variant, every_sequence, move, random_batch, select
+from tiny import MODELS, VARIANTS, every_sequence, move, random_batch, select
 from torch import Tensor
 
 from rlseq2seq.config.finetune import FinetuneConfig
@@ -269,8 +269,8 @@ def test_a_critic_on_a_device_of_its_own_tells_the_same(device: torch.device) ->
 # --- with every model
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_gradient_reaches_what_policy_gradient_reaches(device: torch.device, variant: Variant) -> None:
+@pytest.mark.parametrize("variant", MODELS)
+def test_gradient_reaches_what_policy_gradient_reaches(device: torch.device, variant: Any) -> None:
     model = variant.model(SIZE).to(device)
     batch = move(random_batch(0, SIZE, copies=1, size=8, empty=True), device)
     reached = dict(_slopes(model, run(model, batch, finetune_config("rloo", samples=2))[0])).keys()

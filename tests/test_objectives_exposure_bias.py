@@ -3,14 +3,14 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import VARIANTS, TableModel, move, random_batch, tiny_model
+from tiny import MODELS, TableModel, move, random_batch, tiny_model, tiny_transformer, tokenization_config
 from torch import Tensor
 
 from rlseq2seq.config.base import parse, read_params
 from rlseq2seq.config.training import ExposureConfig
 from rlseq2seq.decoding.single_path import greedy
 from rlseq2seq.errors import UserError
-from rlseq2seq.models.pointer_generator import PointerGenerator
+from rlseq2seq.models.saved import new_model
 from rlseq2seq.objectives.exposure_bias import decoder_inputs, soft_argmax, top_k_mixture
 from rlseq2seq.objectives.maximum_likelihood import maximum_likelihood
 from rlseq2seq.objectives.scoring import score_tokens, teacher_forced
@@ -28,8 +28,11 @@ def exposure(method: str, probability: float = 1.0, alpha: float = 1.0, **change
     return parse(ExposureConfig, values | changes, "exposure_bias")
 
 
-def case(device: torch.device, seed: int = 0, **changes: Any) -> tuple[Any, Any, Any]:
-    model = tiny_model(SIZE, seed, **changes).to(device)
+ARCHITECTURES = [tiny_model, tiny_transformer]
+
+
+def case(device: torch.device, seed: int = 0, make: Any = tiny_model, **changes: Any) -> tuple[Any, Any, Any]:
+    model = make(SIZE, seed, **changes).to(device)
     batch = move(random_batch(seed, SIZE, copies=COPIES), device)
     return model, batch, model.encode(batch.sources, batch.source_lengths)
 
@@ -49,24 +52,27 @@ def embedded(model: Any, probs: Tensor) -> Tensor:
     return probs[..., :SIZE] @ table + probs[..., SIZE:].sum(-1, keepdim=True) * table[UNKNOWN]
 
 
-def test_nothing_changes_without_a_method_or_a_probability(device: torch.device) -> None:
-    model, batch, memory = case(device)
+@pytest.mark.parametrize("make", ARCHITECTURES)
+def test_nothing_changes_without_a_method_or_a_probability(device: torch.device, make: Any) -> None:
+    model, batch, memory = case(device, make=make)
     assert decoder_inputs(model, memory, batch.targets, 0, exposure("none")) is None
     for method in METHODS:
         assert decoder_inputs(model, memory, batch.targets, 0, exposure(method, probability=0.0)) is None
 
 
+@pytest.mark.parametrize("make", ARCHITECTURES)
 @pytest.mark.parametrize("method", METHODS)
-def test_the_first_input_is_the_start_token(device: torch.device, method: str) -> None:
-    model, batch, memory = case(device)
+def test_the_first_input_is_the_start_token(device: torch.device, method: str, make: Any) -> None:
+    model, batch, memory = case(device, make=make)
     inputs = decoder_inputs(model, memory, batch.targets, 0, exposure(method))
     assert inputs is not None
     torch.testing.assert_close(inputs[:, 0], teacher_forced(model, batch.targets)[:, 0])
 
 
+@pytest.mark.parametrize("make", ARCHITECTURES)
 @pytest.mark.parametrize("method", METHODS)
-def test_what_is_not_the_model_s_own_is_the_gold_word_before(device: torch.device, method: str) -> None:
-    model, batch, memory = case(device)
+def test_what_is_not_the_model_s_own_is_the_gold_word_before(device: torch.device, method: str, make: Any) -> None:
+    model, batch, memory = case(device, make=make)
     inputs = decoder_inputs(model, memory, batch.targets, 0, exposure(method, probability=1e-12))
     torch.testing.assert_close(inputs, teacher_forced(model, batch.targets))
 
@@ -80,6 +86,45 @@ def test_greedy_inputs_are_the_greedy_decoding(device: torch.device) -> None:
     for row, length in enumerate(written.lengths.tolist()):
         expected = teacher_forced(model, written.tokens[row : row + 1])[0]
         torch.testing.assert_close(inputs[row, :length], expected[:length])
+
+
+def test_two_passes_read_what_is_written_after_gold_words(device: torch.device) -> None:
+    """Mihaylova and Martins 2019, arXiv:1906.07651: the first pass is teacher forcing, in every method."""
+    model, batch, memory = case(device, seed=3, make=tiny_transformer)
+    gold = teacher_forced(model, batch.targets)
+    probs = distributions(model, memory, gold)[:, :-1]
+    probs = torch.cat([probs[..., :SIZE], torch.zeros_like(probs[..., SIZE:])], -1).scatter_add(
+        -1, torch.full_like(probs[..., SIZE:], UNKNOWN, dtype=torch.int64), probs[..., SIZE:]
+    )
+    best = probs * (probs >= probs.topk(2, -1).values[..., 1:])
+    expected = {
+        "soft": embedded(model, probs**3 / (probs**3).sum(-1, keepdim=True)),
+        "e2e_backprop": embedded(model, best / best.sum(-1, keepdim=True)),
+    }
+    for method, written in expected.items():
+        inputs = decoder_inputs(model, memory, batch.targets, 0, exposure(method, alpha=3.0, top_k=2))
+        assert inputs is not None
+        torch.testing.assert_close(inputs, torch.cat([gold[:, :1], written], 1))
+    scores = distributions(model, memory, gold)[:, :-1]
+    inputs = decoder_inputs(model, memory, batch.targets, 0, exposure("scheduled_sampling", tokens="greedy"))
+    assert inputs is not None
+    torch.testing.assert_close(inputs, torch.cat([gold[:, :1], model.embed(scores.argmax(-1))], 1))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_two_passes_leave_gold_words_where_they_are_not_the_model_s(device: torch.device, method: str) -> None:
+    model, batch, memory = case(device, seed=3, make=tiny_transformer)
+    config = exposure(method, tokens="greedy", probability=0.5)
+    torch.manual_seed(0)
+    inputs = decoder_inputs(model, memory, batch.targets, 0, config)
+    torch.manual_seed(0)
+    own = torch.rand(batch.targets.shape, device=device) < 0.5
+    everywhere = decoder_inputs(model, memory, batch.targets, 0, exposure(method, tokens="greedy"))
+    assert inputs is not None and everywhere is not None
+    own[:, 0] = False
+    expected = torch.where(own[:, :, None], everywhere, teacher_forced(model, batch.targets))
+    torch.testing.assert_close(inputs, expected)
+    assert 0.2 < own.double().mean() < 0.7
 
 
 def test_words_that_are_read_may_be_generated_ones_alone(device: torch.device) -> None:
@@ -97,8 +142,9 @@ def test_words_that_are_read_may_be_generated_ones_alone(device: torch.device) -
     torch.testing.assert_close(read("final"), generation)
 
 
-def test_words_that_were_sampled_are_learned_as_gold_ones_are(device: torch.device) -> None:
-    model, batch, memory = case(device, output_weights="separate")
+@pytest.mark.parametrize("make", ARCHITECTURES)
+def test_words_that_were_sampled_are_learned_as_gold_ones_are(device: torch.device, make: Any) -> None:
+    model, batch, memory = case(device, make=make, output_weights="separate")
     inputs = decoder_inputs(model, memory, batch.targets, 0, exposure("scheduled_sampling"))
     assert inputs is not None
     (slope,) = torch.autograd.grad(inputs[:, 1].sum(), model.embedding.weight)
@@ -106,8 +152,10 @@ def test_words_that_were_sampled_are_learned_as_gold_ones_are(device: torch.devi
     assert read.any() and torch.equal(slope.ne(0).any(1), read)
 
 
-def test_sampled_inputs_have_the_model_s_distribution(device: torch.device) -> None:
+@pytest.mark.parametrize("parallel", [False, True])
+def test_sampled_inputs_have_the_model_s_distribution(device: torch.device, parallel: bool) -> None:
     model = TableModel(SIZE, width=6).to(device)
+    model.parallel = parallel
     batch = move(random_batch(0, SIZE, copies=COPIES, size=1), device)
     memory = model.encode(batch.sources, batch.source_lengths)
     many = batch.targets[:, :3].expand(30_000, -1)
@@ -210,12 +258,13 @@ def test_sharp_choices_with_noise_are_samples() -> None:
     assert (found - log_probs.exp()).abs().max() < 0.01
 
 
+@pytest.mark.parametrize("make", ARCHITECTURES)
 @pytest.mark.parametrize("method", ["soft", "e2e_backprop"])
-def test_the_loss_reaches_earlier_steps_through_the_inputs(device: torch.device, method: str) -> None:
-    model, batch, memory = case(device)
+def test_the_loss_reaches_earlier_steps_through_the_inputs(device: torch.device, method: str, make: Any) -> None:
+    model, batch, memory = case(device, make=make)
     memory = type(memory)._make(x.detach() for x in memory)
     config = exposure(method, selection="soft")
-    parameter = model.attention_query.weight
+    parameter = (model.decoder[0].attentions[1].inputs if make is tiny_transformer else model.attention_query).weight
     step = 1e-6
 
     def loss() -> Tensor:
@@ -253,7 +302,7 @@ def test_noise_never_enters_the_loss_or_decoding(device: torch.device, method: s
 def test_every_variant_scores_as_it_writes_what_it_reads(device: torch.device, method: str) -> None:
     """The pass that writes and the one that scores are the same model: coverage, temporal attention, empty sources."""
     batch = move(random_batch(0, SIZE, copies=COPIES, size=3, width=4, empty=True), device)
-    for variant in [v for v in VARIANTS if v.output_weights == "tied"]:  # others differ after the recurrence alone
+    for variant in [v for v in MODELS if v.output_weights == "tied"]:  # others differ after the recurrence alone
         model = variant.model(SIZE).to(device)
         memory = model.encode(batch.sources, batch.source_lengths)
         inputs = decoder_inputs(model, memory, batch.targets, 0, exposure(method, selection="soft"))
@@ -274,12 +323,13 @@ def test_a_sharpness_of_0_is_refused() -> None:
         parse(ExposureConfig, read_params()["pretrain"]["exposure_bias"] | {"alpha": to_0}, "exposure_bias")
 
 
+@pytest.mark.parametrize("make", ARCHITECTURES)
 @pytest.mark.parametrize("method", METHODS)
-def test_a_model_learns_with_it(device: torch.device, method: str) -> None:
+def test_a_model_learns_with_it(device: torch.device, method: str, make: Any) -> None:
     """To write its source backwards, reading its own words more and more."""
     torch.manual_seed(0)
     sizes = {"embedding_size": 16, "encoder_size": 16, "decoder_size": 32, "attention_size": 16}
-    model = PointerGenerator(tiny_model(SIZE, **sizes).config, SIZE).to(device)
+    model = new_model(make(SIZE, **sizes).config, SIZE, tokenization_config()).to(device)
     batch = move(random_batch(0, SIZE, copies=0, size=12, width=4), device)
     config = exposure(method, alpha=5.0)
     schedule = {"schedule": "linear", "start": 0.0, "end": 0.8, "steps": 100}

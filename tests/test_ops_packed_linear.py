@@ -143,6 +143,14 @@ def test_weights_are_packed_once_where_they_are_constant_and_never_kept(device: 
     torch.testing.assert_close(linear(x, weight, start), reference.linear(x, weight, start))
 
 
+def test_without_a_start_it_is_0(device: torch.device) -> None:
+    x, weight, start = (tensor.to(device, torch.float32) for tensor in case(12, 3, 4, 5))
+    expected = reference.linear(x, weight, torch.zeros_like(start))
+    torch.testing.assert_close(linear(x, weight), expected)
+    with constant_weights():
+        torch.testing.assert_close(linear(x, weight), expected, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("step", ["greedy_step", "sample_step", "beam_step"])
 def test_search_steps_take_a_packed_weight(device: torch.device, step: str) -> None:
     drawn = make_mixture(0, Sizes(2, 4, 130, 9, 4), dtype=torch.float32)

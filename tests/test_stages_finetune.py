@@ -12,6 +12,7 @@ from pipeline_helpers import Project, make_project
 
 import stages.finetune
 from rlseq2seq.data.batches import Batch
+from rlseq2seq.generation import load
 from rlseq2seq.models.saved import weights
 from rlseq2seq.objectives.fine_tuning import FineTuning
 from rlseq2seq.objectives.loss import Loss
@@ -79,6 +80,28 @@ def finetune(project: Project, **changes: Any) -> list[dict[str, float]]:
     stages.finetune.main()
     with (project.folder / "reports" / "finetune.csv").open() as file:
         return [{name: float(cell) for name, cell in row.items() if cell} for row in csv.DictReader(file)][1:]
+
+
+@pytest.mark.parametrize("copy_head", [None, {"layer": 1, "head": 2}])
+def test_a_transformer_goes_through_the_stages_too(project: Project, copy_head: dict[str, int] | None) -> None:
+    project.set_params(
+        {
+            "model.architecture": "transformer",
+            "model.transformer.layers": 1,
+            "model.transformer.feed_forward_size": 32,
+            "model.transformer.copy_head": copy_head,
+            "pretrain.exposure_bias.method": "scheduled_sampling",
+            "pretrain.coverage.from_step": None,
+        }
+    )
+    pretrain.main()
+    history = finetune(project)
+    assert all(0 <= row["reward"] <= 1 and row["validation_loss"] < 10 for row in history)
+    for name in ("mle", "rl"):
+        config = json.loads((project.folder / "models" / name / "config.json").read_text())
+        assert config["model"]["architecture"] == "transformer"
+    # What it writes can be used: a checkpoint knows how long texts may be.
+    assert len(load("models/rl").generate(["please add alpha to beta now"] * 2)) == 2
 
 
 SMALL_CRITIC = {

@@ -10,13 +10,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rlseq2seq.config.model import AttentionConfig, ModelConfig
+from rlseq2seq.config.model import AttentionConfig, HeadConfig, ModelConfig, TransformerConfig
 from rlseq2seq.config.reward import AddedTerms, RewardConfig
 from rlseq2seq.config.tokenization import TokenizationConfig
 from rlseq2seq.data.batches import Batch, pad_rows
 from rlseq2seq.data.vocabulary import Vocabulary
 from rlseq2seq.models.pointer_generator import PointerGenerator
 from rlseq2seq.models.protocol import Steps, repeat_rows
+from rlseq2seq.models.saved import new_model
+from rlseq2seq.models.transformer import Transformer
 from rlseq2seq.ops import Mixture, SearchRules, beam_step, start_beams
 from rlseq2seq.token_ids import END, PAD, UNKNOWN
 
@@ -31,12 +33,16 @@ ATTENTIONS = [
 
 
 class Variant(NamedTuple):
-    """A legal combination of what a model may be."""
+    """A legal combination of what an LSTM may be; ``grows`` tells of its decoding state."""
 
     attention: AttentionConfig
     output_weights: str
     copy: bool
     coverage: bool
+
+    @property
+    def grows(self) -> bool:
+        return self.attention.intra_decoder
 
     def model(self, vocabulary_size: int, seed: int = 0, **changes: Any) -> PointerGenerator:
         return tiny_model(vocabulary_size, seed, **{**self._asdict(), **changes})
@@ -49,6 +55,33 @@ VARIANTS = [
     )
     if attention.score == "additive" or not coverage
 ]
+
+
+class TransformerVariant(NamedTuple):
+    """A legal combination of what a Transformer may be."""
+
+    positions: str
+    copy_head: HeadConfig | None
+    output_weights: str
+    copy: bool
+
+    coverage, grows = False, False
+
+    def model(self, vocabulary_size: int, seed: int = 0, **changes: Any) -> Transformer:
+        return tiny_transformer(vocabulary_size, seed, **{**self._asdict(), **changes})
+
+
+TRANSFORMERS = [
+    TransformerVariant(positions, copy_head, output_weights, copy)
+    for positions, copy_head, output_weights, copy in product(
+        ("rotary", "learned"),
+        (None, HeadConfig(1, 2), HeadConfig(2, 1)),
+        ("tied", "projected", "separate"),
+        (True, False),
+    )
+    if copy or copy_head is None
+]
+MODELS = [*VARIANTS, *TRANSFORMERS]
 
 
 def sentences(count: int = 200) -> list[str]:
@@ -92,29 +125,52 @@ def reward_config(*, add: dict[str, float] | None = None, **changes: Any) -> Rew
     return replace(config, **changes)
 
 
+_CONFIG = ModelConfig(
+    architecture="lstm",
+    embedding_size=5,
+    dropout=0.0,
+    output_weights="tied",
+    copy=True,
+    encoder_size=4,
+    decoder_size=6,
+    attention_size=3,
+    attention=ATTENTIONS[0],
+    transformer=TransformerConfig(layers=2, heads=2, feed_forward_size=7, positions="rotary", copy_head=None),
+)
+
+
 def tiny_model(
     vocabulary_size: int, seed: int = 0, *, coverage: bool = False, dtype: torch.dtype = torch.float64, **changes: Any
 ) -> PointerGenerator:
     """A pointer-generator in evaluation mode with random, large weights, half of whose outputs end by themselves."""
-    config = ModelConfig(
-        embedding_size=5,
-        encoder_size=4,
-        decoder_size=6,
-        attention_size=3,
-        dropout=0.0,
-        output_weights="tied",
-        copy=True,
-        attention=ATTENTIONS[0],
-    )
-    model = PointerGenerator(replace(config, **changes), vocabulary_size).to(dtype).eval()
+    model = PointerGenerator(replace(_CONFIG, **changes), vocabulary_size)
+    model.uses_coverage = coverage
+    return _with_large_weights(model, seed, dtype)
+
+
+def tiny_transformer(
+    vocabulary_size: int,
+    seed: int = 0,
+    *,
+    positions: str = "rotary",
+    copy_head: HeadConfig | None = None,
+    dtype: torch.dtype = torch.float64,
+    **changes: Any,
+) -> Transformer:
+    """A Transformer likewise, for sources of up to 20 tokens and outputs of up to 8."""
+    shape = replace(_CONFIG.transformer, positions=positions, copy_head=copy_head)
+    config = replace(_CONFIG, **{"architecture": "transformer", "embedding_size": 8, "transformer": shape, **changes})
+    return _with_large_weights(new_model(config, vocabulary_size, tokenization_config()), seed, dtype)
+
+
+def _with_large_weights(model: Any, seed: int, dtype: torch.dtype) -> Any:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for parameter in model.parameters():
+        for parameter in model.to(dtype).eval().parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=dtype))
         model.output.bias[END] += 2
         if model.gate is not None:
             model.gate.bias += 2
-    model.uses_coverage = coverage
     return model
 
 
@@ -283,7 +339,7 @@ class TableModel(nn.Module):
     Small enough that everything it can write may be enumerated, and its parameters are its distributions.
     """
 
-    uses_coverage = False
+    parallel = uses_coverage = False
 
     def __init__(self, vocabulary_size: int, width: int, seed: int = 0, contexts: int = 61, *, copy: bool = True):
         super().__init__()

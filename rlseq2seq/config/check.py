@@ -37,12 +37,17 @@ def check_params(path: Path = PARAMS) -> None:
 
 
 def _check_coverage(path: Path) -> None:
-    if load(ModelConfig, "model", path).attention.score == "additive":
+    model = load(ModelConfig, "model", path)
+    if model.architecture == "transformer":
+        where, reason = "model.architecture is transformer", "coverage is a part of the LSTM's attention"
+    elif model.attention.score == "bilinear":
+        where = "model.attention.score is bilinear"
+        reason = "coverage is a term inside additive scores (arXiv:1704.04368 Eq. 11)"
+    else:
         return
     pretrain, finetune = load(PretrainConfig, "pretrain", path), load(FinetuneConfig, "finetune", path)
     for name, coverage in (("pretrain", pretrain.coverage), ("finetune", finetune.coverage)):
         if coverage.from_step is not None:
             raise UserError(
-                f"{name}.coverage.from_step is {coverage.from_step}: must be null where model.attention.score is "
-                "bilinear, as coverage is a term inside additive scores (arXiv:1704.04368 Eq. 11)"
+                f"{name}.coverage.from_step is {coverage.from_step}: must be null where {where}, as {reason}"
             )

@@ -11,12 +11,9 @@ from torch import Tensor, nn
 from rlseq2seq import ops
 from rlseq2seq.config.model import ModelConfig
 from rlseq2seq.models.encoder import BidirectionalLSTM
+from rlseq2seq.models.pointer_model import PointerModel
 from rlseq2seq.models.protocol import Steps, repeat_rows
 from rlseq2seq.ops import Attended, Mixture
-from rlseq2seq.token_ids import PAD, UNKNOWN
-
-# A gate logit whose sigmoid is 1 in every floating-point type.
-_ALWAYS_GENERATE = 100.0
 
 
 class Memory(NamedTuple):
@@ -51,21 +48,20 @@ class State(NamedTuple):
     written: Tensor
 
 
-class PointerGenerator(nn.Module):
+class PointerGenerator(PointerModel):
     """Bidirectional LSTM encoder, LSTM decoder with attention fed back as input, copy gate.
 
     ``uses_coverage`` turns coverage on: its weight exists in every model with additive scores and starts at 0, so a
     checkpoint trained without goes on with it unchanged until it learns to use it.
     """
 
+    parallel = False
+
     def __init__(self, config: ModelConfig, vocabulary_size: int) -> None:
-        super().__init__()
-        self.config, self.vocabulary_size, self.uses_coverage = config, vocabulary_size, False
-        self.feature_size = config.embedding_size
+        super().__init__(config, vocabulary_size)
         states, attention = 2 * config.encoder_size, config.attention
         additive = attention.score == "additive"
         read_out = config.decoder_size + states + config.decoder_size * attention.intra_decoder
-        self.embedding = nn.Embedding(vocabulary_size, config.embedding_size, padding_idx=PAD)
         self.encoder = BidirectionalLSTM(config.embedding_size, config.encoder_size)
         self.bridge = nn.Linear(states, 2 * config.decoder_size)
         self.input_gates = nn.Linear(config.embedding_size, 4 * config.decoder_size)
@@ -76,27 +72,18 @@ class PointerGenerator(nn.Module):
         self.attention_score = nn.Parameter(torch.empty(config.attention_size)) if additive else None
         self.attention_coverage = nn.Parameter(torch.zeros(config.attention_size)) if additive else None
         self.features = nn.Linear(read_out, config.embedding_size)
-        self.gate = nn.Linear(read_out + config.embedding_size, 1) if config.copy else None
-        self.output = nn.Linear(config.embedding_size, vocabulary_size)
-        self.dropout = nn.Dropout(config.dropout)
-        square = partial(nn.Linear, bias=False)
-        self.intra_query = square(config.decoder_size, config.decoder_size) if attention.intra_decoder else None
-        projected = config.output_weights == "projected"
-        self.projection = square(config.embedding_size, config.embedding_size) if projected else None
+        self._add_head(read_out + config.embedding_size)
+        intra = nn.Linear(config.decoder_size, config.decoder_size, bias=False) if attention.intra_decoder else None
+        self.intra_query = intra
         self._initialise()
 
     def _initialise(self) -> None:
-        nn.init.normal_(self.embedding.weight, std=self.config.embedding_size**-0.5)
         with torch.no_grad():
-            self.embedding.weight[PAD] = 0
             # A forget gate that starts open (Jozefowicz et al. 2015).
             self.input_gates.bias[self.config.decoder_size : 2 * self.config.decoder_size] += 1
         if self.attention_score is not None:
             bound = self.config.attention_size**-0.5
             nn.init.uniform_(self.attention_score, -bound, bound)
-        nn.init.zeros_(self.output.bias)
-        if self.config.output_weights != "separate":
-            self.output.weight = self.embedding.weight
 
     def encode(self, sources: Tensor, lengths: Tensor) -> Memory:
         mask = torch.arange(sources.shape[1], device=sources.device) < lengths[:, None]
@@ -113,15 +100,6 @@ class PointerGenerator(nn.Module):
         written = hidden.new_empty(len(hidden), 0, hidden.shape[1])
         return State(torch.tanh(hidden), cell, context, coverage, past, written)
 
-    def embed(self, tokens: Tensor) -> Tensor:
-        embedded: Tensor = self.embedding(tokens.masked_fill(tokens >= self.vocabulary_size, UNKNOWN))
-        return embedded
-
-    def embedding_mixture(self, weights: Tensor) -> Tensor:
-        known, copied = weights[..., : self.vocabulary_size], weights[..., self.vocabulary_size :]
-        table = self.embedding.weight
-        return known @ table + copied.sum(-1, keepdim=True) * table[UNKNOWN]
-
     def step(self, memory: Memory, state: State, inputs: Tensor) -> tuple[Mixture, State]:
         embedded = self.dropout(inputs)
         recurrent = partial(_add_linear, _apply(self.input_gates, embedded), self.recurrent_gates.weight)
@@ -132,8 +110,7 @@ class PointerGenerator(nn.Module):
             contexts.append(_attend_to_written(_apply(self.intra_query, state.hidden), state.written))
             state = state._replace(written=torch.cat([state.written, state.hidden[:, None]], 1))
         features, gate_logits = self._read_out(state.hidden, contexts, embedded)
-        empty = memory.empty.repeat_interleave(len(inputs) // len(memory.empty))
-        return self._mixture(memory, memory.source_ids, empty, features, gate_logits, attention), state
+        return self._next(memory, features, gate_logits, attention), state
 
     def all_steps(self, memory: Memory, inputs: Tensor) -> Steps:
         embedded = self.dropout(inputs)
@@ -161,17 +138,6 @@ class PointerGenerator(nn.Module):
         else:
             coverage_loss = attention.new_zeros(attention.shape[:2])
         return Steps(features, gate_logits, attention, coverage_loss)
-
-    def mixture(self, memory: Memory, steps: Steps, row: Tensor, step: Tensor) -> Mixture:
-        gate_logits = None if steps.gate_logits is None else steps.gate_logits[row, step]
-        source = row // (len(steps.features) // len(memory.empty))
-        features, attention = steps.features[row, step], steps.attention[row, step]
-        return self._mixture(memory, memory.source_ids[source], memory.empty[source], features, gate_logits, attention)
-
-    def _output_weight(self) -> Tensor:
-        if self.projection is None:
-            return self.output.weight
-        return torch.tanh(self.projection(self.embedding.weight))
 
     def _attend(self, memory: Memory, query: Tensor, coverage: Tensor | None, past: Tensor | None) -> Attended:
         weight = None if coverage is None else self.attention_coverage
@@ -202,21 +168,6 @@ class PointerGenerator(nn.Module):
             return features, None
         return features, self.gate(torch.cat([read, embedded], -1))[..., 0]
 
-    def _mixture(
-        self,
-        memory: Memory,
-        source_ids: Tensor,
-        empty: Tensor,
-        features: Tensor,
-        gate_logits: Tensor | None,
-        attention: Tensor,
-    ) -> Mixture:
-        if gate_logits is not None:
-            # An empty source has nothing to copy: what the gate gave to copies would be lost, and the sum below 1.
-            gate_logits = gate_logits.masked_fill(empty, _ALWAYS_GENERATE)
-        copies = attention.to(features.dtype)
-        return Mixture(features, memory.output_weight, self.output.bias, gate_logits, copies, source_ids)
-
 
 def _attend_to_written(query: Tensor, written: Tensor) -> Tensor:
     """Context [N, D] of the states ``written`` [N, t, D] for ``query`` [N, D], 0 if there are none (Eq. 6 to 8)."""
@@ -244,5 +195,4 @@ def _add_linear(start: Tensor, weight: Tensor, inputs: Tensor) -> Tensor:
 
 def _apply(layer: nn.Linear, inputs: Tensor) -> Tensor:
     """The layer, packed where weights are constant."""
-    start = layer.weight.new_zeros(len(layer.weight)) if layer.bias is None else layer.bias
-    return ops.linear(inputs, layer.weight, start)
+    return ops.linear(inputs, layer.weight, layer.bias)

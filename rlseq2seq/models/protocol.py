@@ -34,8 +34,12 @@ class Steps(NamedTuple):
 
 
 class Seq2Seq(Protocol[Memory, State]):
-    """An encoder-decoder with a pointer-generator head."""
+    """An encoder-decoder with a pointer-generator head.
 
+    ``parallel`` tells that `all_steps` reads all inputs at once, in less time than one after the other.
+    """
+
+    parallel: bool
     uses_coverage: bool
     feature_size: int
     vocabulary_size: int
@@ -54,7 +58,10 @@ class Seq2Seq(Protocol[Memory, State]):
         gives what `embed` gives."""
 
     def step(self, memory: Memory, state: State, inputs: Tensor) -> tuple[Mixture, State]:
-        """Read ``inputs`` [N, E], embeddings or mixtures of them, after N states and say what comes next."""
+        """Read ``inputs`` [N, E], embeddings or mixtures of them, after N states and say what comes next.
+
+        Without gradients it may write into ``state``, which is then no longer what it was: go on from the one returned.
+        """
 
     def all_steps(self, memory: Memory, inputs: Tensor) -> Steps:
         """Read ``inputs`` [N, T, E] from the initial state on: the same as T calls of `step`, in one."""

@@ -12,12 +12,15 @@ from torch import Tensor, nn
 from rlseq2seq.config.base import parse
 from rlseq2seq.config.critic import CriticConfig
 from rlseq2seq.config.model import ModelConfig
+from rlseq2seq.config.tokenization import TokenizationConfig
 from rlseq2seq.data.vocabulary import CONFIG_FILE as TOKENIZER_CONFIG_FILE
 from rlseq2seq.data.vocabulary import MODEL_FILE as TOKENIZER_FILE
 from rlseq2seq.data.vocabulary import Vocabulary
 from rlseq2seq.errors import UserError
 from rlseq2seq.models.critic import ActionCritic
 from rlseq2seq.models.pointer_generator import PointerGenerator
+from rlseq2seq.models.pointer_model import PointerModel
+from rlseq2seq.models.transformer import Transformer
 
 WEIGHTS_FILE = "model.safetensors"
 CRITIC_FILE = "critic.safetensors"
@@ -27,9 +30,14 @@ CONFIG_FILE = "config.json"
 _DAMAGE = (ValueError, LookupError, TypeError, RuntimeError, SafetensorError)
 
 
-def save_model(
-    folder: Path, model: PointerGenerator, vocabulary: Vocabulary, critic: ActionCritic | None = None
-) -> None:
+def new_model(config: ModelConfig, vocabulary_size: int, limits: TokenizationConfig) -> PointerModel:
+    """An untrained model of the architecture that ``config`` names, for texts within ``limits``."""
+    if config.architecture == "lstm":
+        return PointerGenerator(config, vocabulary_size)
+    return Transformer(config, vocabulary_size, limits.max_source_tokens, limits.max_target_tokens)
+
+
+def save_model(folder: Path, model: PointerModel, vocabulary: Vocabulary, critic: ActionCritic | None = None) -> None:
     """Write ``model`` and ``vocabulary`` into ``folder``, and the ``critic`` that may guide its decoding."""
     folder.mkdir(parents=True, exist_ok=True)
     config = {"model": asdict(model.config), "uses_coverage": model.uses_coverage}
@@ -45,7 +53,7 @@ def _save_weights(module: nn.Module, path: Path) -> None:
     save_file({name: tensor.cpu() for name, tensor in weights(module).items()}, path)
 
 
-def load_model(folder: Path, device: torch.device) -> tuple[PointerGenerator, Vocabulary]:
+def load_model(folder: Path, device: torch.device) -> tuple[PointerModel, Vocabulary]:
     """Read what `save_model` wrote.
 
     Raises:
@@ -60,7 +68,8 @@ def load_model(folder: Path, device: torch.device) -> tuple[PointerGenerator, Vo
     try:
         config = json.loads((folder / CONFIG_FILE).read_text())
         vocabulary = Vocabulary.load(folder)
-        model = PointerGenerator(parse(ModelConfig, config["model"], str(folder / CONFIG_FILE)), len(vocabulary))
+        model_config = parse(ModelConfig, config["model"], str(folder / CONFIG_FILE))
+        model = new_model(model_config, len(vocabulary), vocabulary.config)
         model.uses_coverage = config["uses_coverage"]
         set_weights(model, load_file(folder / WEIGHTS_FILE))
     except _DAMAGE as error:
@@ -68,7 +77,7 @@ def load_model(folder: Path, device: torch.device) -> tuple[PointerGenerator, Vo
     return model.to(device), vocabulary
 
 
-def load_critic(folder: Path, model: PointerGenerator, device: torch.device) -> ActionCritic | None:
+def load_critic(folder: Path, model: PointerModel, device: torch.device) -> ActionCritic | None:
     """The critic of ``model``, which `load_model` read from ``folder``; None where none was saved.
 
     Raises:

@@ -3,7 +3,14 @@
 A first pass writes: at each step after the first, the model's own next word takes the place of the gold one with the
 scheduled probability. The loss is then that of teacher forcing with these inputs. Where they are mixtures of embeddings
 they have gradients, and the loss reaches the earlier steps through them.
+
+The first pass of a recurrent model goes step by step, and reads what it has written. That of a Transformer is one of
+teacher forcing, all steps at once, so each of its words follows gold ones (Mihaylova and Martins 2019,
+arXiv:1906.07651).
 """
+
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -40,16 +47,10 @@ def decoder_inputs(
         return None
     own = torch.rand(targets.shape, device=targets.device) < probability
     if config.method == "scheduled_sampling":
-        return model.embed(_own_tokens(model, memory, targets, own, config))
-    gold = teacher_forced(model, targets)
-    inputs = [gold[:, 0]]
-    state = repeat_rows(model.initial_state(memory), len(targets) // len(memory[0]))
-    alpha = scheduled(config.alpha, step)
-    for t in range(1, targets.shape[1]):
-        mixture, state = model.step(memory, state, inputs[-1])
-        written = model.embedding_mixture(_weights(_readable(mixture, config), alpha, config))
-        inputs.append(torch.where(own[:, t, None], written, gold[:, t]))
-    return torch.stack(inputs, 1)
+        tokens = _own_tokens_at_once if model.parallel else _own_tokens
+        return model.embed(tokens(model, memory, targets, own, config))
+    mixtures = _own_mixtures_at_once if model.parallel else _own_mixtures
+    return mixtures(model, memory, targets, own, partial(_mean_embedding, model, scheduled(config.alpha, step), config))
 
 
 @torch.no_grad()
@@ -62,14 +63,77 @@ def _own_tokens(
     state = repeat_rows(model.initial_state(memory), len(targets) // len(memory[0]))
     for t in range(1, targets.shape[1]):
         mixture, state = model.step(memory, state, model.embed(tokens[-1]))
-        if config.distribution == "generation":
-            mixture = mixture._replace(gate_logits=None)
-        if config.tokens == "greedy":
-            written = ops.greedy_step(mixture).tokens
-        else:
-            written = ops.sample_step(mixture, torch.rand(len(targets), device=targets.device)).tokens
-        tokens.append(torch.where(own[:, t], written, targets[:, t - 1]))
+        tokens.append(torch.where(own[:, t], _chosen(mixture, config), targets[:, t - 1]))
     return torch.stack(tokens, 1)
+
+
+@torch.no_grad()
+def _own_tokens_at_once(
+    model: Seq2Seq[Memory, State], memory: Memory, targets: Tensor, own: Tensor, config: ExposureConfig
+) -> Tensor:
+    """As `_own_tokens`, but that the model's own words come after gold ones."""
+    tokens = torch.cat([targets.new_full((len(targets), 1), START), targets[:, :-1]], 1)
+    for row, step, mixture in _after_gold(model, memory, model.embed(tokens), own):
+        tokens[row, step + 1] = _chosen(mixture, config)
+    return tokens
+
+
+def _own_mixtures(
+    model: Seq2Seq[Memory, State],
+    memory: Memory,
+    targets: Tensor,
+    own: Tensor,
+    write: Callable[[Mixture], Tensor],
+) -> Tensor:
+    """What is read [N, T, E]: embeddings of gold tokens, or what ``write`` makes of the model's distributions where
+    ``own`` [N, T]."""
+    gold = teacher_forced(model, targets)
+    inputs = [gold[:, 0]]
+    state = repeat_rows(model.initial_state(memory), len(targets) // len(memory[0]))
+    for t in range(1, targets.shape[1]):
+        mixture, state = model.step(memory, state, inputs[-1])
+        inputs.append(torch.where(own[:, t, None], write(mixture), gold[:, t]))
+    return torch.stack(inputs, 1)
+
+
+def _own_mixtures_at_once(
+    model: Seq2Seq[Memory, State],
+    memory: Memory,
+    targets: Tensor,
+    own: Tensor,
+    write: Callable[[Mixture], Tensor],
+) -> Tensor:
+    """As `_own_mixtures`, but that the model's distributions are those after gold words."""
+    gold = inputs = teacher_forced(model, targets)
+    for row, step, mixture in _after_gold(model, memory, gold, own):
+        inputs = inputs.index_put((row, step + 1), write(mixture))
+    return inputs
+
+
+def _after_gold(
+    model: Seq2Seq[Memory, State], memory: Memory, gold: Tensor, own: Tensor
+) -> Iterator[tuple[Tensor, Tensor, Mixture]]:
+    """The places (row, step) before those that are ``own`` [N, T], and the distributions there after inputs ``gold``
+    [N, T, E]: as many at a time as there are texts, as all of them over a vocabulary would fill the memory."""
+    steps = model.all_steps(memory, gold)
+    rows, places = own[:, 1:].nonzero(as_tuple=True)
+    for start in range(0, len(rows), len(gold)):
+        row, step = rows[start : start + len(gold)], places[start : start + len(gold)]
+        yield row, step, model.mixture(memory, steps, row, step)
+
+
+def _chosen(mixture: Mixture, config: ExposureConfig) -> Tensor:
+    """A token [N] of each distribution that is read."""
+    if config.distribution == "generation":
+        mixture = mixture._replace(gate_logits=None)
+    if config.tokens == "greedy":
+        return ops.greedy_step(mixture).tokens
+    return ops.sample_step(mixture, torch.rand(len(mixture.features), device=mixture.features.device)).tokens
+
+
+def _mean_embedding(model: Seq2Seq[Memory, State], alpha: float, config: ExposureConfig, mixture: Mixture) -> Tensor:
+    """[N, E], with gradients."""
+    return model.embedding_mixture(_weights(_readable(mixture, config), alpha, config))
 
 
 def _readable(mixture: Mixture, config: ExposureConfig) -> Mixture:

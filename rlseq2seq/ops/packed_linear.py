@@ -30,17 +30,19 @@ def constant_weights() -> Iterator[None]:
         _packed.reset(token)
 
 
-def linear(inputs: Tensor, weight: Tensor, start: Tensor) -> Tensor:
+def linear(inputs: Tensor, weight: Tensor, start: Tensor | None = None) -> Tensor:
     """start + W x for each row x of ``inputs`` [N, I]: [N, O].
 
     Args:
         weight: [O, I], W.
-        start: [O] or [N, O].
+        start: [O] or [N, O]; None for 0.
     """
     packed = packed_here(weight)
     if packed is not None:
-        return packed_linear(inputs, packed, start)
-    return functional.linear(inputs, weight, start) if start.dim() == 1 else torch.addmm(start, inputs, weight.T)
+        return packed_linear(inputs, packed, weight.new_zeros(len(weight)) if start is None else start)
+    if start is None or start.dim() == 1:
+        return functional.linear(inputs, weight, start)
+    return torch.addmm(start, inputs, weight.T)
 
 
 def packed_here(weight: Tensor) -> Tensor | None:
