@@ -41,7 +41,7 @@ def main() -> None:
         batch = make_batch(train_store, order.rows(step), device)
         memory = model.encode(batch.sources, batch.source_lengths)
         inputs = decoder_inputs(model, memory, batch.targets, step, config.exposure_bias)
-        return maximum_likelihood(model, memory, batch, config.coverage.weight, inputs)
+        return maximum_likelihood(model, memory, batch, config.coverage.weight, inputs, config.label_smoothing)
 
     def validate() -> dict[str, float]:
         return validation_scores(model, vocabulary, validation_store, config.validation.pairs, device)

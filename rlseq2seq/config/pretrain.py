@@ -1,5 +1,8 @@
 """Parameters of the pretrain stage: maximum likelihood."""
 
+from typing import Annotated
+
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from rlseq2seq.config.base import STRICT
@@ -20,6 +23,7 @@ class PretrainConfig:
     epochs: Count
     batch_size: Count
     learning_rate: Positive
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     optimizer: OptimizerConfig
     exposure_bias: ExposureConfig
     coverage: CoverageConfig
