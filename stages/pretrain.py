@@ -57,6 +57,7 @@ def main() -> None:
         validate_start=False,
         checkpoint_every=runtime.checkpoint_every,
         log_interval=runtime.log_interval,
+        average=config.weight_average,
     )
     with run_folder("pretrain") as folder:
         progress = train(model, objective, validate, plan, Checkpoints(folder))
