@@ -25,7 +25,8 @@ class MovingAverage(nn.Module):
     def update(self, model: nn.Module, step: int) -> None:
         """Take in the weights of ``model`` after its ``step``-th update, counted from 1."""
         share = (1 - self._decay) / (1 - self._decay**step)
-        get_ema_multi_avg_fn(1 - share)(list(self.averages), list(weights(model).values()), step)
+        move = get_ema_multi_avg_fn(1 - share)  # type: ignore[no-untyped-call]
+        move(list(self.averages), list(weights(model).values()), step)
 
     @contextmanager
     def in_place_of(self, model: nn.Module) -> Iterator[None]:
