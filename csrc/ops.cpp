@@ -30,10 +30,10 @@ TORCH_LIBRARY(rlseq2seq, m) {
       "Tensor source_ids, Tensor targets) -> Tensor log_probs",
       {at::Tag::pt2_compliant_tag});
   m.def(
-      "pointer_loss_backward(Tensor weights, Tensor? entropy_weights, Tensor features, Tensor weight, Tensor bias, "
-      "Tensor? gate_logits, Tensor attention, Tensor source_ids, Tensor targets, bool[5] needs) -> (Tensor log_probs, "
-      "Tensor entropy, Tensor grad_features, Tensor grad_weight, Tensor grad_bias, Tensor grad_gate_logits, "
-      "Tensor grad_attention)",
+      "pointer_loss_backward(Tensor weights, Tensor? entropy_weights, Tensor? smoothing_weights, Tensor features, "
+      "Tensor weight, Tensor bias, Tensor? gate_logits, Tensor attention, Tensor source_ids, Tensor targets, "
+      "bool[5] needs) -> (Tensor log_probs, Tensor entropy, Tensor mean_log_softmax, Tensor grad_features, "
+      "Tensor grad_weight, Tensor grad_bias, Tensor grad_gate_logits, Tensor grad_attention)",
       {at::Tag::pt2_compliant_tag});
   m.def(
       "copy_attention(Tensor query, Tensor keys, Tensor values, Tensor mask, Tensor? score_weight, Tensor? coverage, "

@@ -42,13 +42,32 @@ struct PointerInputs {
 // What the rows write beside the gradients of their logits. All but log_probs may be null: not asked for.
 template <class Scalar, class Real>
 struct PointerOutputs {
-  Real* log_probs;           // [N]
-  Real* entropy;             // [N]
-  const Real* grad;          // [N], that of log_probs
-  const Real* entropy_grad;  // [N], that of the entropy, given where both are asked for
-  Scalar* grad_gate_logits;  // [N]
-  Scalar* grad_attention;    // [N, S]
+  Real* log_probs;             // [N]
+  Real* entropy;               // [N]
+  Real* mean_log_softmax;      // [N]
+  const Real* grad;            // [N], that of log_probs
+  const Real* entropy_grad;    // [N], that of the entropy, given where both are asked for
+  const Real* smoothing_grad;  // [N], that of the mean, likewise
+  Scalar* grad_gate_logits;    // [N]
+  Scalar* grad_attention;      // [N, S]
 };
+
+// Label smoothing (Szegedy et al. 2016, arXiv:1512.00567) weighs, beside log p(y), the mean over the vocabulary of
+// log s_v, s being the softmax of the logits; the gate and the attention have no part in it. Of a mean that weighs w,
+// d / dz_v = w / V - w s_v: `everywhere` - `taken` s_v.
+template <class Real>
+struct SmoothingSlopes {
+  Real everywhere, taken;
+};
+
+// Nothing where it is not asked for.
+template <class Scalar, class Real>
+RLSEQ2SEQ_HOST_DEVICE inline SmoothingSlopes<Real> smoothing_slopes(const PointerOutputs<Scalar, Real>& out, int64_t n,
+                                                                   int64_t vocabulary) {
+  if (out.smoothing_grad == nullptr) return {0, 0};
+  const Real grad = out.smoothing_grad[n];
+  return {grad / static_cast<Real>(vocabulary), grad};
+}
 
 // log p(y) of a row and what each part of the mixture has in p(y); the shares sum to 1.
 template <class Real>

@@ -28,13 +28,14 @@ struct PointerTensors {
 // Which gradients are asked for, in the order of PointerTensors. One that is not asked for has no elements.
 using PointerNeeds = std::array<bool, 5>;
 
-// log_probs, entropy, then the gradients of features, weight, bias, gate_logits and attention.
-using PointerResult = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
+// log_probs, entropy, mean_log_softmax, then the gradients of features, weight, bias, gate_logits and attention.
+using PointerResult =
+    std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
 
-// What the log-probabilities and the entropies weigh in what gradients are of. Undefined: log-probabilities alone, no
-// entropy.
+// What the log-probabilities, the entropies and the means of the log-softmax weigh in what gradients are of. Undefined:
+// log-probabilities alone, no entropy, no mean.
 struct PointerWeights {
-  at::Tensor log_probs, entropy;
+  at::Tensor log_probs, entropy, smoothing;
 };
 
 // Log-probabilities and the gradients that enter are single for bfloat16, in which log p(y) has two digits.
@@ -85,10 +86,16 @@ PointerOutputs<Scalar, Real> addresses(PointerResult& result, const PointerWeigh
   const auto given = [](const at::Tensor& x) { return x.defined() ? x.const_data_ptr<Real>() : nullptr; };
   return {std::get<0>(result).mutable_data_ptr<Real>(),
           weights.entropy.defined() ? std::get<1>(result).mutable_data_ptr<Real>() : nullptr,
-          given(weights.log_probs), given(weights.entropy), asked(std::get<5>(result)), asked(std::get<6>(result))};
+          weights.smoothing.defined() ? std::get<2>(result).mutable_data_ptr<Real>() : nullptr,
+          given(weights.log_probs),
+          given(weights.entropy),
+          given(weights.smoothing),
+          asked(std::get<6>(result)),
+          asked(std::get<7>(result))};
 }
 
-inline PointerResult empty_pointer_result(const PointerTensors& t, bool entropy, const PointerNeeds& needs) {
+inline PointerResult empty_pointer_result(const PointerTensors& t, const PointerWeights& weights,
+                                          const PointerNeeds& needs) {
   const auto like = [&](const at::Tensor& x, bool needed) {
     return needed ? at::empty(x.sizes(), x.options()) : at::empty({0}, t.features.options());
   };
@@ -97,8 +104,12 @@ inline PointerResult empty_pointer_result(const PointerTensors& t, bool entropy,
   const auto sums = [&](const at::Tensor& x, bool needed) {
     return at::empty(needed ? x.sizes() : at::IntArrayRef{0}, x.options().dtype(real));
   };
-  return {at::empty({t.features.size(0)}, t.features.options().dtype(real)),
-          at::empty({entropy ? t.features.size(0) : 0}, t.features.options().dtype(real)),
+  const auto of_rows = [&](bool asked) {
+    return at::empty({asked ? t.features.size(0) : 0}, t.features.options().dtype(real));
+  };
+  return {of_rows(true),
+          of_rows(weights.entropy.defined()),
+          of_rows(weights.smoothing.defined()),
           like(t.features, needs[0]),
           sums(t.weight, needs[1]),
           sums(t.bias, needs[2]),
@@ -141,7 +152,7 @@ inline void add_product(at::Tensor& sums, const at::Tensor& a, const at::Tensor&
 template <class Rows>
 void walk_pointer_blocks(const PointerTensors& t, const PointerShape& shape, const PointerBlocks& sizes,
                          const PointerNeeds& needs, PointerResult& result, const Rows& rows) {
-  auto& [log_probs, entropy, grad_features, grad_weight, grad_bias, grad_gate_logits, grad_attention] = result;
+  auto& [log_probs, entropy, mean, grad_features, grad_weight, grad_bias, grad_gate_logits, grad_attention] = result;
   const at::Tensor scratch = pointer_scratch(t, shape, sizes), transposed = t.weight.t();
   const int64_t feature_bytes = t.features.size(1) * static_cast<int64_t>(t.features.element_size());
   const int64_t tile = std::max<int64_t>(sizes.weight_bytes / std::max<int64_t>(feature_bytes, 64), 64);
@@ -184,11 +195,12 @@ PointerResult run_pointer_loss(const PointerTensors& given, const PointerWeights
     if (x.defined()) check_tensor(op, name, x, real, {shape.rows}, given.features.device());
     return x.defined() ? x.contiguous() : x;
   };
-  PointerWeights checked{check("weights", weights.log_probs), check("entropy_weights", weights.entropy)};
+  PointerWeights checked{check("weights", weights.log_probs), check("entropy_weights", weights.entropy),
+                         check("smoothing_weights", weights.smoothing)};
   // Where no gradient is asked for, there is none to weigh.
   if (std::find(needs.begin(), needs.end(), true) == needs.end()) checked.log_probs.reset();
   const PointerTensors tensors = readable(given);
-  PointerResult result = empty_pointer_result(tensors, checked.entropy.defined(), needs);
+  PointerResult result = empty_pointer_result(tensors, checked, needs);
   Device::run(tensors, shape, checked, needs, result);
   return result;
 }
@@ -203,12 +215,13 @@ at::Tensor pointer_loss(const at::Tensor& features, const at::Tensor& weight, co
 
 template <class Device>
 PointerResult pointer_loss_backward(const at::Tensor& weights, const std::optional<at::Tensor>& entropy_weights,
-                                    const at::Tensor& features, const at::Tensor& weight, const at::Tensor& bias,
+                                    const std::optional<at::Tensor>& smoothing_weights, const at::Tensor& features,
+                                    const at::Tensor& weight, const at::Tensor& bias,
                                     const std::optional<at::Tensor>& gate_logits, const at::Tensor& attention,
                                     const at::Tensor& source_ids, const at::Tensor& targets, PointerNeeds needs) {
   return run_pointer_loss<Device>(
       {features, weight, bias, gate_logits.value_or(at::Tensor()), attention, source_ids, targets},
-      {weights, entropy_weights.value_or(at::Tensor())}, needs);
+      {weights, entropy_weights.value_or(at::Tensor()), smoothing_weights.value_or(at::Tensor())}, needs);
 }
 
 }  // namespace rlseq2seq

@@ -41,7 +41,7 @@ def main() -> None:
         batch = make_batch(train_store, order.rows(step), device)
         memory = model.encode(batch.sources, batch.source_lengths)
         inputs = decoder_inputs(model, memory, batch.targets, step, config.exposure_bias)
-        return maximum_likelihood(model, memory, batch, config.coverage.weight, inputs)
+        return maximum_likelihood(model, memory, batch, config.coverage.weight, inputs, config.label_smoothing)
 
     def validate() -> dict[str, float]:
         return validation_scores(model, vocabulary, validation_store, config.validation.pairs, device)
@@ -57,6 +57,7 @@ def main() -> None:
         validate_start=False,
         checkpoint_every=runtime.checkpoint_every,
         log_interval=runtime.log_interval,
+        average=config.weight_average,
     )
     with run_folder("pretrain") as folder:
         progress = train(model, objective, validate, plan, Checkpoints(folder))

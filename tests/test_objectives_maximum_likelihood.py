@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import TableModel, move, random_batch, select, tiny_model
 from torch import Tensor
-from torch.nn.functional import pad
+from torch.nn.functional import cross_entropy, pad
 
 from rlseq2seq.data.batches import Batch
 from rlseq2seq.models.pointer_generator import PointerGenerator
@@ -22,6 +22,11 @@ SIZE, COPIES = 9, 2
 
 def loss_of(model: PointerGenerator, batch: Batch, coverage_weight: float = 1.0) -> Loss:
     return maximum_likelihood(model, model.encode(batch.sources, batch.source_lengths), batch, coverage_weight)
+
+
+def smoothed(model: PointerGenerator, batch: Batch, smoothing: float, coverage_weight: float = 1.0) -> Loss:
+    memory = model.encode(batch.sources, batch.source_lengths)
+    return maximum_likelihood(model, memory, batch, coverage_weight, None, smoothing)
 
 
 def gradients(model: PointerGenerator, loss: Loss) -> dict[str, Tensor]:
@@ -115,6 +120,45 @@ def test_tokens_are_weighed_and_so_are_their_entropies(device: torch.device) -> 
     each = weights * scored.log_probs - 2 * found.entropy
     torch.testing.assert_close(found.total, each.sum())
     assert scored.weighted(weights).entropy is None
+
+
+@pytest.mark.parametrize("smoothing", [0.1, 0.6])
+def test_label_smoothing_is_that_of_pytorch_where_nothing_is_copied(device: torch.device, smoothing: float) -> None:
+    model = tiny_model(SIZE, copy=False).to(device)
+    batch = move(random_batch(4, SIZE, copies=0), device)
+    scored = score_tokens(model, model.encode(batch.sources, batch.source_lengths), batch.targets, batch.target_lengths)
+    logits = torch.addmm(scored.mixture.bias, scored.mixture.features, scored.mixture.weight.T)
+    total = cross_entropy(logits, scored.tokens, label_smoothing=smoothing)
+    found, expected = smoothed(model, batch, smoothing), Loss(total, {}, 0)
+    torch.testing.assert_close(found.total, total)
+    torch.testing.assert_close(gradients(model, found), gradients(model, expected))
+
+
+@pytest.mark.parametrize("coverage", [False, True])
+def test_label_smoothing_spreads_over_the_words_that_can_be_generated(device: torch.device, coverage: bool) -> None:
+    model = tiny_model(SIZE, coverage=coverage).to(device)
+    batch = move(random_batch(1, SIZE, copies=COPIES), device)
+    plain, found = loss_of(model, batch, 0.5), smoothed(model, batch, 0.2, 0.5)
+    memory = model.encode(batch.sources, batch.source_lengths)
+    mixture = score_tokens(model, memory, batch.targets, batch.target_lengths).mixture
+    logits = torch.addmm(mixture.bias, mixture.features, mixture.weight.T)
+    even = (logits.logsumexp(1) - logits.mean(1)).mean()
+    torch.testing.assert_close(found.total, plain.total + 0.2 * (even - plain.facts["nll"]))
+    assert found.facts.keys() == plain.facts.keys()
+    for name, fact in plain.facts.items():  # what is told of a model does not depend on how it is trained
+        assert torch.equal(found.facts[name], fact) and not found.facts[name].requires_grad
+
+
+def test_label_smoothing_leaves_the_share_that_it_says_to_the_target(device: torch.device) -> None:
+    model = TableModel(SIZE, width=6, copy=False).to(device)
+    batch = move(random_batch(0, SIZE, size=1, copies=0), device)
+    optimizer = torch.optim.Adam([model.logits], lr=0.1)
+    for _ in range(400):
+        optimizer.zero_grad()
+        loss = maximum_likelihood(model, model.encode(batch.sources, batch.source_lengths), batch, 0.0, None, 0.3)
+        loss.total.backward()
+        optimizer.step()
+    assert loss.facts["nll"].neg().exp().item() == pytest.approx(0.7 + 0.3 / SIZE, abs=1e-4)
 
 
 def test_learning_by_heart(device: torch.device) -> None:

@@ -138,6 +138,7 @@ def test_never_holds_the_logits_of_all_rows() -> None:
         lambda: torch.dot(weights, pointer_loss(mixture, targets)),
         lambda: weighted_pointer_loss(mixture, targets, weights).total,
         lambda: weighted_pointer_loss(mixture, targets, weights, weights).total,
+        lambda: weighted_pointer_loss(mixture, targets, weights, None, weights).total,
     ]
     for way in ways:
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
@@ -307,8 +308,8 @@ def test_opcheck(device: torch.device, copy: bool) -> None:
     mixture, targets, weights = case(14, 2, 3, copy=copy)
     mixture, targets, weights = on(mixture, device), targets.to(device), weights.to(device)
     needs = [True, False, True, True, True]
-    for entropy_weights in (None, weights + 1):
-        arguments = weights, entropy_weights, *mixture, targets, needs
+    for more in ((None, None), (weights + 1, None), (None, weights - 1), (weights + 1, weights - 1)):
+        arguments = weights, *more, *mixture, targets, needs
         torch.library.opcheck(torch.ops.rlseq2seq.pointer_loss_backward.default, arguments)
     leaves = [x if x is None else x.requires_grad_() for x in mixture[:4]]
     mixture = Mixture(*leaves, mixture.attention.requires_grad_(copy), mixture.source_ids)

@@ -92,9 +92,13 @@ def test_a_transformer_goes_through_the_stages_too(project: Project, copy_head: 
             "model.transformer.copy_head": copy_head,
             "pretrain.exposure_bias.method": "scheduled_sampling",
             "pretrain.coverage.from_step": None,
+            "pretrain.label_smoothing": 0.2,
         }
     )
     pretrain.main()
+    with (project.folder / "reports" / "pretrain.csv").open() as file:
+        last = list(csv.DictReader(file))[-1]
+    assert float(last["loss"]) > 1.01 * float(last["nll"])  # smoothed; the other is not
     history = finetune(project)
     assert all(0 <= row["reward"] <= 1 and row["validation_loss"] < 10 for row in history)
     for name in ("mle", "rl"):

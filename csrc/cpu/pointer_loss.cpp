@@ -3,8 +3,8 @@
 // Forward and backward of N rows over V tokens and F features take 6 N V F operations in three products; between them
 // the rows cost one exponential and five passes over a logit, of which two come from memory beyond the second-level
 // cache. With entropy that is two exponentials and some eight operations more a logit, and looking up the tokens of the
-// source, a few operations a position. Blocks are as large as that the weight, which each product reads once a block,
-// stays a small part.
+// source, a few operations a position; with smoothing, one more pass over a row that was just read. Blocks are as large
+// as that the weight, which each product reads once a block, stays a small part.
 #include "../pointer_loss_blocks.h"
 #include "pointer_entropy_row.h"
 #include "simd.h"
@@ -53,6 +53,19 @@ RLSEQ2SEQ_INLINE double sum_of_exponentials(T* logits, const T* bias, int64_t vo
   return sum;
 }
 
+template <class T>
+RLSEQ2SEQ_INLINE double sum_of_logits(const T* logits, const T* bias, int64_t vocabulary, T largest) {
+  double sum = 0;
+  for (int64_t begin = 0; begin < vocabulary; begin += kChunk) {
+    const int64_t end = std::min(begin + kChunk, vocabulary);
+    T part = 0;
+#pragma omp simd reduction(+ : part)
+    for (int64_t v = begin; v < end; ++v) part += logits[v] + bias[v] - largest;
+    sum += part;
+  }
+  return sum;
+}
+
 struct Moments {
   double total, weighted;  // the sums of e^x and e^x x, x being logit - largest
 };
@@ -82,20 +95,21 @@ RLSEQ2SEQ_INLINE Moments moments_of(const T* logits, const T* bias, int64_t voca
   return sums;
 }
 
-// e^x (level - slope x) in the place of each logit.
+// e^x (level - slope x), and `added`, in the place of each logit.
 template <class T>
-RLSEQ2SEQ_INLINE void entropy_gradients_of(T* logits, const T* bias, int64_t vocabulary, T largest, T level, T slope) {
+RLSEQ2SEQ_INLINE void entropy_gradients_of(T* logits, const T* bias, int64_t vocabulary, T largest, T level, T slope,
+                                           T added) {
 #pragma omp simd
   for (int64_t v = 0; v < vocabulary; ++v) {
     const T x = above_nothing(logits[v] + bias[v] - largest);
-    logits[v] = fast_exp(x) * (level - slope * x);
+    logits[v] = fast_exp(x) * (level - slope * x) + added;
   }
 }
 
 template <class T>
-RLSEQ2SEQ_INLINE void scale(T* values, int64_t count, T factor) {
+RLSEQ2SEQ_INLINE void scale(T* values, int64_t count, T factor, T added) {
 #pragma omp simd
-  for (int64_t i = 0; i < count; ++i) values[i] *= factor;
+  for (int64_t i = 0; i < count; ++i) values[i] = values[i] * factor + added;
 }
 
 template <class T>
@@ -121,21 +135,29 @@ RLSEQ2SEQ_SIMD double exponentials(float* z, const float* b, int64_t n, float m)
 RLSEQ2SEQ_SIMD double exponentials(double* z, const double* b, int64_t n, double m) {
   return sum_of_exponentials<true>(z, b, n, m);
 }
+RLSEQ2SEQ_SIMD double logit_sum(const float* z, const float* b, int64_t n, float m) {
+  return sum_of_logits(z, b, n, m);
+}
+RLSEQ2SEQ_SIMD double logit_sum(const double* z, const double* b, int64_t n, double m) {
+  return sum_of_logits(z, b, n, m);
+}
 RLSEQ2SEQ_SIMD Moments moments(const float* z, const float* b, int64_t n, float m) { return moments_of(z, b, n, m); }
 RLSEQ2SEQ_SIMD Moments moments(const double* z, const double* b, int64_t n, double m) { return moments_of(z, b, n, m); }
-RLSEQ2SEQ_SIMD void entropy_gradients(float* z, const float* b, int64_t n, float m, float level, float slope) {
-  entropy_gradients_of(z, b, n, m, level, slope);
+RLSEQ2SEQ_SIMD void entropy_gradients(float* z, const float* b, int64_t n, float m, float level, float slope,
+                                      float added) {
+  entropy_gradients_of(z, b, n, m, level, slope, added);
 }
-RLSEQ2SEQ_SIMD void entropy_gradients(double* z, const double* b, int64_t n, double m, double level, double slope) {
-  entropy_gradients_of(z, b, n, m, level, slope);
+RLSEQ2SEQ_SIMD void entropy_gradients(double* z, const double* b, int64_t n, double m, double level, double slope,
+                                      double added) {
+  entropy_gradients_of(z, b, n, m, level, slope, added);
 }
-RLSEQ2SEQ_SIMD void multiply(float* z, int64_t n, float factor) { scale(z, n, factor); }
-RLSEQ2SEQ_SIMD void multiply(double* z, int64_t n, double factor) { scale(z, n, factor); }
+RLSEQ2SEQ_SIMD void multiply_add(float* z, int64_t n, float factor, float added) { scale(z, n, factor, added); }
+RLSEQ2SEQ_SIMD void multiply_add(double* z, int64_t n, double factor, double added) { scale(z, n, factor, added); }
 RLSEQ2SEQ_SIMD float mass(const float* a, const int64_t* x, int64_t n, int64_t y) { return mass_of(a, x, n, y); }
 RLSEQ2SEQ_SIMD double mass(const double* a, const int64_t* x, int64_t n, int64_t y) { return mass_of(a, x, n, y); }
 
-// One row after another: log p(y), the entropy if it is asked for, and where gradients are asked for, those of the
-// row's logits in their place.
+// One row after another: log p(y), the entropy and the mean of the log-softmax if they are asked for, and where
+// gradients are asked for, those of the row's logits in their place.
 template <class T>
 class Rows {
  public:
@@ -159,8 +181,14 @@ class Rows {
     const int64_t generated = known ? target : kUnknown;
     const T top = largest(logits, in_.bias, shape_.vocabulary);
     const T logit = logits[generated] + in_.bias[generated];
+    const bool smooths = out_.mean_log_softmax != nullptr;
+    const double logits_sum = smooths ? logit_sum(logits, in_.bias, shape_.vocabulary, top) : 0;
     const Moments sums = sums_of(logits, top);
     const T log_total = static_cast<T>(std::log(sums.total));
+    if (smooths) {
+      out_.mean_log_softmax[n] =
+          static_cast<T>(logits_sum / static_cast<double>(shape_.vocabulary) - std::log(sums.total));
+    }
     const bool copies = in_.gate_logits != nullptr;
     const T copied = copies ? mass(in_.attention + n * shape_.time, source_ids(n), shape_.time, target) : T(0);
     const T log_softmax = logit - top - log_total;
@@ -175,13 +203,15 @@ class Rows {
     if (out_.grad == nullptr) return;
 
     const T through = out_.grad[n] * mixed.generated;
+    const SmoothingSlopes<T> smoothing = smoothing_slopes(out_, n, shape_.vocabulary);
+    const T taken = through + smoothing.taken;
     if (out_.entropy == nullptr) {
-      multiply(logits, shape_.vocabulary, static_cast<T>(-through / sums.total));
+      multiply_add(logits, shape_.vocabulary, static_cast<T>(-taken / sums.total), smoothing.everywhere);
     } else {
       const T factor = out_.entropy_grad[n] * entropy.through;
       entropy_gradients(logits, in_.bias, shape_.vocabulary, top,
-                        static_cast<T>((factor * entropy.level - through) / sums.total),
-                        static_cast<T>(factor / sums.total));
+                        static_cast<T>((factor * entropy.level - taken) / sums.total),
+                        static_cast<T>(factor / sums.total), smoothing.everywhere);
       source.lower(logits, factor);
     }
     logits[generated] += through;

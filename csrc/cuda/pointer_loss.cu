@@ -4,7 +4,7 @@
 // A logit of B bytes (4, or 2 for bfloat16), with gradients:
 //   bytes         3 B here (two reads and a write); around it the three products and the sum for the bias write and
 //                 read 4 B. The bias (V B) stays in the second-level cache.
-//   instructions  some 12 for the running sum of exponentials, 8 for the gradient, one special function each
+//   instructions  some 13 for the running sums (exponentials, logits), 8 for the gradient, one special function each
 // 50,000 tokens and 1,280 rows in float32: 0.77 GB, 0.3 ms at 2.6 TB/s, beside 98 GFLOP of products, which take 2 ms
 // without TF32; in bfloat16 0.38 GB, 0.15 ms, beside 0.2 ms of products. Copies add 12 S
 // bytes a row in float32, 24 S with gradients.
@@ -46,13 +46,15 @@ struct alignas(16) Pack {
   Scalar values[kSize];
 };
 
-// The sum of exponentials of some logits, divided by the largest of them, and the attention on the target's copies.
+// The sum of exponentials of some logits, divided by the largest of them, the attention on the target's copies, and the
+// sum of the logits: one addition, not worth a kernel of its own for where no smoothing asks for it.
 // With entropy also the sum of e^x x, x being logit - largest.
 template <class Real, bool entropy>
 struct Sums {
   Real largest = -kInfinity<Real>;
   Real total = 0;
   Real mass = 0;
+  Real logits = 0;
   Real weighted = 0;
 
   // What is to be subtracted from logits: 0 where all are -inf.
@@ -71,11 +73,13 @@ struct Sums {
   __device__ void take(Real logit, Real shift) {
     const Real term = exponential(logit - shift);
     total += term;
+    logits += logit;
     if (entropy) weighted += term * above_nothing(logit - shift);
   }
 
   __device__ void add(const Sums& other) {
     mass += other.mass;
+    logits += other.logits;
     raise(other.largest);
     const Real x = other.largest - shift(), factor = exponential(x);
     total += other.total * factor;
@@ -89,6 +93,7 @@ __device__ Sums<Real, entropy> shuffled(const Sums<Real, entropy>& sums, int dis
   result.largest = __shfl_xor_sync(kAllLanes, sums.largest, distance);
   result.total = __shfl_xor_sync(kAllLanes, sums.total, distance);
   result.mass = __shfl_xor_sync(kAllLanes, sums.mass, distance);
+  result.logits = __shfl_xor_sync(kAllLanes, sums.logits, distance);
   if (entropy) result.weighted = __shfl_xor_sync(kAllLanes, sums.weighted, distance);
   return result;
 }
@@ -102,14 +107,15 @@ __device__ void add_over_warp(Sums<Real, entropy>& sums) {
 // The sums over the block, for every thread. All threads must call it, once.
 template <class Real, bool entropy>
 __device__ Sums<Real, entropy> add_over_block(Sums<Real, entropy> sums) {
-  __shared__ Real parts[entropy ? 4 : 3][kMostThreads / kLanes];
+  __shared__ Real parts[entropy ? 5 : 4][kMostThreads / kLanes];
   const int lane = threadIdx.x % kLanes, warp = threadIdx.x / kLanes, warps = blockDim.x / kLanes;
   add_over_warp(sums);
   if (lane == 0) {
     parts[0][warp] = sums.largest;
     parts[1][warp] = sums.total;
     parts[2][warp] = sums.mass;
-    if (entropy) parts[3][warp] = sums.weighted;
+    parts[3][warp] = sums.logits;
+    if (entropy) parts[4][warp] = sums.weighted;
   }
   __syncthreads();
   Sums<Real, entropy> whole;
@@ -117,7 +123,8 @@ __device__ Sums<Real, entropy> add_over_block(Sums<Real, entropy> sums) {
     whole.largest = parts[0][lane];
     whole.total = parts[1][lane];
     whole.mass = parts[2][lane];
-    if (entropy) whole.weighted = parts[3][lane];
+    whole.logits = parts[3][lane];
+    if (entropy) whole.weighted = parts[4][lane];
   }
   add_over_warp(whole);
   return whole;
@@ -153,11 +160,11 @@ __device__ Sums<Real, entropy> sums_of_thread(const Scalar* logits, const Scalar
   return sums;
 }
 
-// What the gradient of a row's logits is made of: d / dz_v = e^(x_v) (level - slope x_v), and at the target `through`
-// more.
+// What the gradient of a row's logits is made of: d / dz_v = e^(x_v) (level - slope x_v) + everywhere, and at the
+// target `through` more.
 template <class Real>
 struct LogitGradient {
-  Real level, slope, through;
+  Real level, slope, everywhere, through;
   int64_t generated;
 };
 
@@ -170,7 +177,7 @@ __device__ void to_gradients(Scalar* logits, const Scalar* bias, int64_t vocabul
   const auto gradient = [&](Scalar z, Scalar b, int64_t v) {
     const Real x = real(z) + real(b) - largest;
     const Real level = entropy ? of.level - of.slope * above_nothing(x) : of.level;
-    return (v == of.generated ? of.through : Real(0)) + level * exponential(x);
+    return (v == of.generated ? of.through + of.everywhere : of.everywhere) + level * exponential(x);
   };
   const int64_t packs = vocabulary / Packed::kSize;
   for (int64_t p = threadIdx.x; p < packs; p += blockDim.x) {
@@ -307,7 +314,12 @@ __global__ void __launch_bounds__(kMostThreads)
   const Real log_total = std::log(sums.total), log_softmax = logit - sums.largest - log_total;
   const PointerRow<Real> mixed = row.copies ? pointer_row(log_softmax, row.known, row.gate_logit, sums.mass)
                                             : PointerRow<Real>{log_softmax, 1, 0};
-  if (threadIdx.x == 0) out.log_probs[n] = mixed.log_prob;
+  if (threadIdx.x == 0) {
+    out.log_probs[n] = mixed.log_prob;
+    if (out.mean_log_softmax != nullptr) {
+      out.mean_log_softmax[n] = sums.logits / static_cast<Real>(shape.vocabulary) - sums.largest - log_total;
+    }
+  }
   MixtureEntropy<Real> spread{};
   if (entropy) {
     CopiedEntropy<Real> copied;
@@ -319,8 +331,10 @@ __global__ void __launch_bounds__(kMostThreads)
 
   const Real through = out.grad[n] * mixed.generated;
   const Real factor = entropy ? out.entropy_grad[n] * spread.through : Real(0);
-  const Real level = entropy ? factor * spread.level - through : -through;
-  const LogitGradient<Real> of{level / sums.total, factor / sums.total, through, row.generated};
+  const SmoothingSlopes<Real> smoothing = smoothing_slopes(out, n, shape.vocabulary);
+  const Real taken = through + smoothing.taken;
+  const Real level = entropy ? factor * spread.level - taken : -taken;
+  const LogitGradient<Real> of{level / sums.total, factor / sums.total, smoothing.everywhere, through, row.generated};
   to_gradients<entropy>(row.logits, in.bias, shape.vocabulary, sums.largest, of);
   if (row.copies) copy_gradients<entropy>(shape, row, out, mixed, sums.mass, spread, scratch);
 }

@@ -24,7 +24,8 @@ PointerInputs<Scalar> renamed(const PointerInputs<Held>& x) {
 template <class Scalar, class Held, class Real>
 PointerOutputs<Scalar, Real> renamed(const PointerOutputs<Held, Real>& x) {
   const auto as = [](Held* p) { return reinterpret_cast<Scalar*>(p); };
-  return {x.log_probs, x.entropy, x.grad, x.entropy_grad, as(x.grad_gate_logits), as(x.grad_attention)};
+  return {x.log_probs,    x.entropy,        x.mean_log_softmax,     x.grad,
+          x.entropy_grad, x.smoothing_grad, as(x.grad_gate_logits), as(x.grad_attention)};
 }
 
 template <class Scalar, class Held, class Real>

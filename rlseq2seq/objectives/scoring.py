@@ -26,13 +26,14 @@ class Scored(NamedTuple):
         """Log-probabilities [M], computed anew when asked for, with gradients."""
         return ops.pointer_loss(self.mixture, self.tokens)
 
-    def weighted(self, weights: Tensor, entropy_weight: float = 0.0) -> WeightedLoss:
-        """The sum of the log-probabilities times ``weights`` [M], in less time than by way of `log_probs`, and of the
-        entropies of the distributions times ``entropy_weight``."""
+    def weighted(self, weights: Tensor, entropy_weight: float = 0.0, smoothing_weight: float = 0.0) -> WeightedLoss:
+        """The sum of the log-probabilities times ``weights`` [M], in less time than by way of `log_probs`, of the
+        entropies of the distributions times ``entropy_weight``, and of the mean log-probabilities of the words that
+        can be generated times ``smoothing_weight``."""
         dtype = torch.promote_types(self.mixture.features.dtype, torch.float32)
         each = weights.to(dtype)
-        of_entropy = torch.full_like(each, entropy_weight) if entropy_weight else None
-        return ops.weighted_pointer_loss(self.mixture, self.tokens, each, of_entropy)
+        more = (torch.full_like(each, weight) if weight else None for weight in (entropy_weight, smoothing_weight))
+        return ops.weighted_pointer_loss(self.mixture, self.tokens, each, *more)
 
     def of_sequences(self, log_probs: Tensor, count: int) -> Tensor:
         """Log-probabilities [count] of whole sequences from those of their tokens [M]."""

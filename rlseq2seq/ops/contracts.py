@@ -40,8 +40,9 @@ class Mixture(NamedTuple):
 
 
 class WeightedLoss(NamedTuple):
-    """``total`` [], the sum of weights * log-probabilities and entropy weights * entropies; the ``log_probs`` [N] and
-    the ``entropy`` [N] in nats, None unless asked for, which have no gradient."""
+    """``total`` [], the sum of weights * log-probabilities, entropy weights * entropies and smoothing weights * mean
+    log-softmax; the ``log_probs`` [N] and the ``entropy`` [N] in nats, None unless asked for, which have no gradient.
+    """
 
     total: Tensor
     log_probs: Tensor

@@ -11,7 +11,9 @@ from rlseq2seq.ops.contracts import Mixture, WeightedLoss
 
 extension.load()
 
-Gradients = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+Gradients = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+# What log-probabilities, entropies and means of the log-softmax weigh; None for what is not asked for.
+Weighing = tuple[Tensor, Tensor | None, Tensor | None]
 
 
 def pointer_loss(mixture: Mixture, targets: Tensor) -> Tensor:
@@ -39,18 +41,27 @@ def pointer_loss(mixture: Mixture, targets: Tensor) -> Tensor:
 
 
 def weighted_pointer_loss(
-    mixture: Mixture, targets: Tensor, weights: Tensor, entropy_weights: Tensor | None = None
+    mixture: Mixture,
+    targets: Tensor,
+    weights: Tensor,
+    entropy_weights: Tensor | None = None,
+    smoothing_weights: Tensor | None = None,
 ) -> WeightedLoss:
-    """The sum over N rows of ``weights`` * log p(target) + ``entropy_weights`` * H, for weights known beforehand.
+    """The sum over N rows of ``weights`` * log p(target) + ``entropy_weights`` * H + ``smoothing_weights`` * U, for
+    weights known beforehand.
 
     H = - sum of p(y) log p(y) over the extended vocabulary, that of copying included: the entropy bonus of policy
     gradients (Williams and Peng 1991; Mnih et al. 2016, arXiv:1602.01783). It costs a second exponential a logit and
     the look-up of the source's tokens, but no product, and no memory beyond, on CUDA, two numbers a position of the
     rows in hand. A token whose attention underflows counts as not copied.
 
-    Without entropy the same as summing ``pointer_loss``, in less time: gradients are made while the logits are there,
-    so that a step takes three matrix products and backward only scales what forward made. It keeps the gradients from
-    forward to backward, and makes none where none are asked for.
+    U = mean over the vocabulary of log softmax(W f + b)_v = mean of the logits - their log-sum-exp, of the words that
+    can be generated alone: minus the cross-entropy of label smoothing's uniform distribution (Szegedy et al. 2016,
+    arXiv:1512.00567, section 7). It costs an addition a logit.
+
+    Without entropy and U the same as summing ``pointer_loss``, in less time: gradients are made while the logits are
+    there, so that a step takes three matrix products and backward only scales what forward made. It keeps the
+    gradients from forward to backward, and makes none where none are asked for.
 
     Args:
         mixture: as of ``pointer_loss``.
@@ -58,6 +69,7 @@ def weighted_pointer_loss(
         weights: [N], in the type of the log-probabilities: 1 / N for maximum likelihood, advantages for a policy
             gradient. They may have a gradient too.
         entropy_weights: [N], likewise; None for no entropy.
+        smoothing_weights: [N], likewise; None for no smoothing.
 
     Returns:
         The total, which has gradients, and the log-probabilities and entropies (in nats), which have none.
@@ -66,49 +78,48 @@ def weighted_pointer_loss(
         ValueError: as ``pointer_loss``; for weights of another type, shape or device; and with entropy on the CPU for
             a negative source id.
     """
-    tensors = (weights, entropy_weights, *mixture)
-    if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors):
-        total, log_probs, entropy = _Weighted.apply(*tensors, targets)  # type: ignore[no-untyped-call]
+    weighing = (weights, entropy_weights, smoothing_weights)
+    if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in (*weighing, *mixture)):
+        total, log_probs, entropy = _Weighted.apply(*weighing, *mixture, targets)  # type: ignore[no-untyped-call]
     else:
-        log_probs, entropy = _gradients(weights, entropy_weights, (*mixture, targets), [False] * 5)[:2]
-        total = _total(weights, log_probs, entropy_weights, entropy)
+        log_probs, entropy, smoothed = _gradients(weighing, (*mixture, targets), [False] * 5)[:3]
+        total = _total(weighing, (log_probs, entropy, smoothed))
     return WeightedLoss(total, log_probs, None if entropy_weights is None else entropy)
 
 
-def _total(weights: Tensor, log_probs: Tensor, entropy_weights: Tensor | None, entropy: Tensor) -> Tensor:
-    total = torch.dot(weights, log_probs)
-    return total if entropy_weights is None else total + torch.dot(entropy_weights, entropy)
+def _total(weighing: Weighing, results: Sequence[Tensor]) -> Tensor:
+    total, *more = (torch.dot(w, x) for w, x in zip(weighing, results, strict=True) if w is not None)
+    return sum(more, total)
 
 
-def _gradients(
-    weights: Tensor, entropy_weights: Tensor | None, inputs: tuple[Tensor | None, ...], needs: list[bool]
-) -> Gradients:
-    made = torch.ops.rlseq2seq.pointer_loss_backward.default(weights, entropy_weights, *inputs, needs)
-    return cast(Gradients, made)
+def _gradients(weighing: Weighing, inputs: tuple[Tensor | None, ...], needs: list[bool]) -> Gradients:
+    return cast(Gradients, torch.ops.rlseq2seq.pointer_loss_backward.default(*weighing, *inputs, needs))
 
 
 class _Weighted(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, weights: Tensor, entropy_weights: Tensor | None, *inputs: Tensor
+        ctx: Any, weights: Tensor, entropy_weights: Tensor | None, smoothing_weights: Tensor | None, *inputs: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        ctx.needs = _needs(ctx.needs_input_grad[2:], inputs[3])
-        log_probs, entropy, *ctx.made = _gradients(weights, entropy_weights, inputs, ctx.needs)
-        ctx.save_for_backward(log_probs, entropy, weights, entropy_weights, *inputs)
+        weighing = (weights, entropy_weights, smoothing_weights)
+        ctx.needs = _needs(ctx.needs_input_grad[3:], inputs[3])
+        log_probs, entropy, smoothed, *ctx.made = _gradients(weighing, inputs, ctx.needs)
+        ctx.save_for_backward(log_probs, entropy, smoothed, *weighing, *inputs)
         ctx.mark_non_differentiable(log_probs, entropy)
-        return _total(weights, log_probs, entropy_weights, entropy), log_probs, entropy
+        return _total(weighing, (log_probs, entropy, smoothed)), log_probs, entropy
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         # The gradients are given away, scaled in place: a copy of that of the weight would be most of the memory. Who
         # retains the graph and comes again gets them made anew.
-        log_probs, entropy, weights, entropy_weights, *inputs = ctx.saved_tensors
+        saved = ctx.saved_tensors
+        results, weighing, inputs = saved[:3], saved[3:6], saved[6:]
         made, ctx.made = ctx.made, None
         if made is None:
-            made = _gradients(weights, entropy_weights, inputs, ctx.needs)[2:]
+            made = _gradients(weighing, inputs, ctx.needs)[3:]
         scaled = [x.mul_(grad) if needed else None for x, needed in zip(made, ctx.needs, strict=True)]
-        of_weights = (grad * x if n else None for x, n in zip((log_probs, entropy), ctx.needs_input_grad, strict=False))
+        of_weights = (grad * x if n else None for x, n in zip(results, ctx.needs_input_grad, strict=False))
         return (*of_weights, *scaled, None, None)
 
 
@@ -118,7 +129,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     needs = _needs(ctx.needs_input_grad, ctx.saved_tensors[3])
-    _, _, *gradients = _gradients(grad, None, ctx.saved_tensors, needs)
+    gradients = _gradients((grad, None, None), ctx.saved_tensors, needs)[3:]
     return (*(x if needed else None for x, needed in zip(gradients, needs, strict=True)), None, None)
 
 
@@ -149,7 +160,9 @@ def _fake(
     return features.new_empty(features.shape[:1], dtype=torch.float32 if single else features.dtype)
 
 
-def _fake_backward(weights: Tensor, entropy_weights: Tensor | None, *inputs: Any) -> Gradients:
+def _fake_backward(
+    weights: Tensor, entropy_weights: Tensor | None, smoothing_weights: Tensor | None, *inputs: Any
+) -> Gradients:
     *tensors, needs = inputs
     features, _, _, gate_logits, _, _, _ = tensors
 
@@ -160,11 +173,15 @@ def _fake_backward(weights: Tensor, entropy_weights: Tensor | None, *inputs: Any
     copies = gate_logits is not None
     features_, weight, bias, gate, attention = (like(x, n) for x, n in zip(tensors[:5], needs, strict=True))
     log_probs = _fake(*tensors)
-    for name, x in (("weights", weights), ("entropy_weights", entropy_weights)):
+    weighing = {"weights": weights, "entropy_weights": entropy_weights, "smoothing_weights": smoothing_weights}
+    for name, x in weighing.items():
         if x is not None and x.device != features.device:
             raise ValueError(f"pointer_loss: {name} is on {x.device} but features are on {features.device}.")
-    entropy = log_probs.new_empty(0 if entropy_weights is None else log_probs.shape)
-    return log_probs, entropy, features_, weight, bias, gate, attention if copies else features.new_empty(0)
+    entropy, smoothed = (
+        log_probs.new_empty(0 if x is None else log_probs.shape) for x in (entropy_weights, smoothing_weights)
+    )
+    attention = attention if copies else features.new_empty(0)
+    return log_probs, entropy, smoothed, features_, weight, bias, gate, attention
 
 
 torch.library.register_fake("rlseq2seq::pointer_loss", _fake)

@@ -67,12 +67,25 @@ def entropy(mixture: Mixture) -> Tensor:
     return -(log_probs.exp() * log_probs.masked_fill(log_probs.isneginf(), 0)).sum(-1)
 
 
+def mean_log_softmax(mixture: Mixture) -> Tensor:
+    """The mean [N] over the vocabulary of the log-probabilities of generating: mean(z) - logsumexp(z)."""
+    logits = torch.addmm(mixture.bias, mixture.features, mixture.weight.T)
+    return logits.mean(-1) - logits.logsumexp(-1)
+
+
 def weighted_pointer_loss(
-    mixture: Mixture, targets: Tensor, weights: Tensor, entropy_weights: Tensor | None = None
+    mixture: Mixture,
+    targets: Tensor,
+    weights: Tensor,
+    entropy_weights: Tensor | None = None,
+    smoothing_weights: Tensor | None = None,
 ) -> WeightedLoss:
-    """The sum of ``weights`` [N] * log-probabilities of ``targets`` [N] and ``entropy_weights`` [N] * entropies."""
+    """The sum of ``weights`` [N] * log-probabilities of ``targets`` [N], ``entropy_weights`` [N] * entropies and
+    ``smoothing_weights`` [N] * means of the log-softmax."""
     log_probs = pointer_loss(mixture, targets)
     total = (weights * log_probs).sum()
+    if smoothing_weights is not None:
+        total = total + (smoothing_weights * mean_log_softmax(mixture)).sum()
     if entropy_weights is None:
         return WeightedLoss(total, log_probs.detach(), None)
     entropies = entropy(mixture)

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from rlseq2seq.config.training import OptimizerConfig, ValidationConfig
 from rlseq2seq.errors import UserError
 from rlseq2seq.models.saved import set_weights, weights
 from rlseq2seq.objectives.loss import Loss
+from rlseq2seq.training.average import MovingAverage
 from rlseq2seq.training.checkpoints import Checkpoints, Progress
 from rlseq2seq.training.schedules import learning_rate
 
@@ -25,7 +27,8 @@ _STEPS_PER_SEED = 1_000_003
 @dataclass(frozen=True)
 class Plan:
     """``coverage_from`` is the first step with coverage, None for what the model has; ``validate_start`` lets the
-    model that training starts from be the best one."""
+    model that training starts from be the best one; ``average`` is the decay of the weights' moving average, 0 for
+    none."""
 
     name: str
     seed: int
@@ -37,6 +40,7 @@ class Plan:
     validate_start: bool
     checkpoint_every: int
     log_interval: float
+    average: float = 0.0
 
 
 # The loss of a step, and the scores of the model as it is: validation_loss and validation_rouge_l among them.
@@ -56,12 +60,15 @@ def train(
     """Train ``model`` from its last checkpoint, if there is one, and leave it with its best weights.
 
     ``beside`` holds what the objective trains, or remembers, besides the model: its gradient is clipped apart. What the
-    objective trains by itself has ``optimizers`` of its own, which are stored with the rest.
+    objective trains by itself has ``optimizers`` of its own, which are stored with the rest. Where weights are
+    averaged, the average is what is validated, and what may be the best.
 
     Raises:
         UserError: the loss or the gradient is not finite; the last checkpoint is of weights whose loss was.
     """
-    trained = nn.ModuleDict({"model": model} if beside is None else {"model": model, "beside": beside})
+    average = MovingAverage(model, plan.average) if plan.average else None
+    parts = {"model": model, "beside": beside, "average": average}
+    trained = nn.ModuleDict({name: part for name, part in parts.items() if part is not None})
     optimizer = _optimizer(trained, plan, optimizers)
     every_optimizer = [optimizer, *optimizers]
     progress, best = checkpoints.load(trained, every_optimizer) or (Progress(), {})
@@ -73,7 +80,8 @@ def train(
         while True:
             _set_coverage(model, plan, progress.step)
             if _validation_is_due(progress, plan):
-                best = _validate(model, validate, plan, progress, best)
+                with average.in_place_of(model) if average is not None else nullcontext():
+                    best = _validate(model, validate, plan, progress, best)
                 bar.write(_line(progress.history[-1]))
             if progress.step == plan.steps or progress.stopped_early:
                 break
@@ -82,6 +90,8 @@ def train(
             if progress.step and progress.step % plan.checkpoint_every == 0:
                 checkpoints.save(progress, trained, every_optimizer, best)
             _update(optimizer, loss, plan, progress)
+            if average is not None:
+                average.update(model, progress.step)
             checkpoints.seconds += time.perf_counter() - started
             speed = progress.tokens / checkpoints.seconds
             bar.set_postfix({"loss": f"{loss.total.item():.3f}", "tokens/s": f"{speed:,.0f}"}, refresh=False)
