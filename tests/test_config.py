@@ -1,15 +1,14 @@
 import math
 import re
-from collections.abc import Callable, Iterator
-from copy import deepcopy
+from collections.abc import Iterator
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ruamel.yaml import YAML
+from params_cases import PARAMS, changed, written
 
-from rlseq2seq.config.base import load, parse, read_params
+from rlseq2seq.config.base import load, parse
 from rlseq2seq.config.check import SECTIONS, check_params
 from rlseq2seq.config.data import DataConfig
 from rlseq2seq.config.finetune import FinetuneConfig
@@ -20,7 +19,6 @@ from rlseq2seq.config.tokenization import TokenizationConfig
 from rlseq2seq.errors import UserError
 
 ROOT = Path(__file__).parents[1]
-PARAMS = read_params(ROOT / "params.yaml")
 
 PATHS = {"tokenization.word_vectors"}  # or null
 TEXTS_OR_NULL = {"data.path", "data.hub.config", "data.hub.revision"}
@@ -80,17 +78,6 @@ def wrong_values(key: str, default: Any) -> list[Any]:
     fractions = [] if key in FRACTIONS else [1.0, 10.5]
     wrong = ["10", "1", True, False, *fractions, math.inf, -1, [], {}]
     return wrong + ([] if key in NULLABLE | NULL_OR_TEXT else [None]) + ([2**32] if key in SEEDS else [])
-
-
-def changed(key: str, change: Callable[[dict[str, Any], str], Any]) -> dict[str, Any]:
-    """All parameters, with ``change`` done to the mapping and the name in it that ``key`` leads to."""
-    params = deepcopy(PARAMS)
-    *path, name = key.split(".")
-    mapping = params
-    for part in path:
-        mapping = mapping[part]
-    change(mapping, name)
-    return params
 
 
 def message(section: str, params: dict[str, Any]) -> str:
@@ -231,76 +218,6 @@ def test_word_vectors_may_lie_anywhere_in_corpus() -> None:
         assert config.word_vectors == value
 
 
-@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
-def test_coverage_belongs_to_additive_scores(tmp_path: Path, stage: str) -> None:
-    params = changed(f"{stage}.coverage.from_step", lambda mapping, name: mapping.__setitem__(name, 0))
-    check_params(written(tmp_path, params))
-    params["model"]["attention"]["score"] = "bilinear"
-    with pytest.raises(
-        UserError, match=rf"^{stage}\.coverage\.from_step is 0: must be null .* bilinear, as coverage is"
-    ):
-        check_params(written(tmp_path, params))
-    params[stage]["coverage"]["from_step"] = None
-    check_params(written(tmp_path, params))
-
-
-@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
-def test_coverage_belongs_to_the_lstm(tmp_path: Path, stage: str) -> None:
-    params = changed(f"{stage}.coverage.from_step", lambda mapping, name: mapping.__setitem__(name, 0))
-    params["model"]["architecture"] = "transformer"
-    with pytest.raises(
-        UserError, match=rf"^{stage}\.coverage\.from_step is 0: must be null .* transformer, as coverage is a part of"
-    ):
-        check_params(written(tmp_path, params))
-    params[stage]["coverage"]["from_step"] = None
-    check_params(written(tmp_path, params))
-
-
-@pytest.mark.parametrize("name", ["temporal", "intra_decoder"])
-def test_temporal_and_intra_decoder_attention_belong_to_the_lstm(name: str) -> None:
-    values = changed(f"model.attention.{name}", lambda mapping, name: mapping.__setitem__(name, True))["model"]
-    parse(ModelConfig, values, "model")
-    with pytest.raises(
-        UserError, match=rf"^model: attention\.{name} is true, but a Transformer has attention of its own"
-    ):
-        parse(ModelConfig, values | {"architecture": "transformer"}, "model")
-
-
-@pytest.mark.parametrize(
-    ("size", "changes", "told"),
-    [
-        (12, {"heads": 6}, ""),
-        (12, {"heads": 12, "positions": "learned"}, ""),
-        (12, {"heads": 12}, "embedding_size is 12: must be a multiple of transformer.heads, 12, and of twice that for"),
-        (12, {"heads": 5}, "embedding_size is 12: must be a multiple of transformer.heads, 5"),
-        (12, {"heads": 5, "positions": "learned"}, "embedding_size is 12: must be a multiple of transformer.heads, 5"),
-        (8, {"layers": 2, "copy_head": {"layer": 2, "head": 4}}, ""),
-        (
-            8,
-            {"layers": 2, "copy_head": {"layer": 3, "head": 1}},
-            "copy_head is head 1 of layer 3, but there are 4 heads",
-        ),
-        (
-            8,
-            {"layers": 2, "copy_head": {"layer": 1, "head": 5}},
-            "copy_head is head 5 of layer 1, but there are 4 heads",
-        ),
-        (8, {"copy_head": {"layer": 1}}, "model.transformer.copy_head.head is missing"),
-        (8, {"copy_head": {"layer": 0, "head": 1}}, "model.transformer.copy_head.layer is 0: must be greater"),
-    ],
-)
-def test_a_transformer_s_sizes_fit_together(size: int, changes: dict[str, Any], told: str) -> None:
-    model = PARAMS["model"]
-    values = {**model, "embedding_size": size, "architecture": "transformer"}
-    values["transformer"] = {**model["transformer"], "heads": 4, **changes}
-    if told:
-        with pytest.raises(UserError) as caught:
-            parse(ModelConfig, values, "model")
-        assert told in str(caught.value) and "\n" not in str(caught.value)
-    else:
-        parse(ModelConfig, values, "model")
-
-
 def test_rloo_needs_two_samples_and_self_critical_one() -> None:
     values = {**PARAMS["finetune"], "method": "self_critical", "samples": 1}
     assert parse(FinetuneConfig, values, "finetune").samples == 1
@@ -349,12 +266,6 @@ def test_yaml_1_2_numbers(tmp_path: Path, text: str, value: float) -> None:
 @pytest.mark.parametrize("value", [0.1, 1 / 3, 2**-1074, 1.7976931348623157e308, 123456789.123456789])
 def test_fractions_keep_every_bit(value: float) -> None:
     assert parse(PretrainConfig, {**PARAMS["pretrain"], "learning_rate": value}, "pretrain").learning_rate == value
-
-
-def written(folder: Path, params: dict[str, Any]) -> Path:
-    path = folder / "params.yaml"
-    YAML().dump(params, path)
-    return path
 
 
 def test_a_section_that_is_unknown_or_missing_is_named(tmp_path: Path) -> None:
