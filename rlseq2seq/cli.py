@@ -175,8 +175,8 @@ def _show(options: argparse.Namespace) -> None:
         width = max(map(len, texts))
         print(f"test pair {place + 1} of {len(lines):,}")
         for name, text in texts.items():
-            indents = {"initial_indent": f"  {name:{width}}  ", "subsequent_indent": " " * (width + 4)}
-            print(textwrap.fill(text or "(nothing)", 110, **indents))
+            first, others = f"  {name:{width}}  ", " " * (width + 4)
+            print(textwrap.fill(text or "(nothing)", 110, initial_indent=first, subsequent_indent=others))
         print()
 
 

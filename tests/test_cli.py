@@ -362,7 +362,12 @@ def test_three_lines_of_python(checkpoint: Path, expected: list[str]) -> None:
 def test_examples_are_printed_with_their_sources(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "predictions.jsonl"
     rows = [
-        {"id": str(i), "source": f"source {i} " + "long " * 40, "target": f"größe {i}", "outputs": {"mle": f"wrote {i}", "rl": ""}}
+        {
+            "id": str(i),
+            "source": f"source {i} " + "long " * 40,
+            "target": f"größe {i}",
+            "outputs": {"mle": f"wrote {i}", "rl": ""},
+        }
         for i in range(8)
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
@@ -373,7 +378,12 @@ def test_examples_are_printed_with_their_sources(tmp_path: Path, capsys: pytest.
         places = [int(line.split()[2]) - 1 for line in shown[seed].splitlines() if line.startswith("test pair")]
         assert places == sorted(set(places)) and len(places) == 3
         for place in places:
-            for text in (f"source  source {place} long", f"target  größe {place}\n", f"mle     wrote {place}\n", "rl      (nothing)"):
+            for text in (
+                f"source  source {place} long",
+                f"target  größe {place}\n",
+                f"mle     wrote {place}\n",
+                "rl      (nothing)",
+            ):
                 assert text in shown[seed]
         assert shown[seed].count("long") == 120 and max(map(len, shown[seed].splitlines())) <= 110
     assert shown["0"] != shown["1"]

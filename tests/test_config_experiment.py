@@ -48,7 +48,26 @@ def test_what_names_a_place_of_this_machine_is_not_published() -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        *(None, True, False, 3, 1e-4, 1e-7, 0.3, "", "null", "true", "1", "1e5", "a b", "it's", '"', "a:b", "c=d", "x,y"),
+        *(
+            None,
+            True,
+            False,
+            3,
+            1e-4,
+            1e-7,
+            0.3,
+            "",
+            "null",
+            "true",
+            "1",
+            "1e5",
+            "a b",
+            "it's",
+            '"',
+            "a:b",
+            "c=d",
+            "x,y",
+        ),
         *("/x/y z", "back\\slash", "[a]", ["a", "b c"], [1, 2], [], {"layer": 3, "head": 1}),
     ],
 )
