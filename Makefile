@@ -3,6 +3,8 @@
 # make build    environment and extension
 # make asan     the operators' tests under AddressSanitizer and UBSan
 # make compare  every method against likelihood, in some 100 minutes on two cores (experiments/README.md)
+# make experiment PARAMS=experiments/multi30k/params-cpu.yaml [SET="data.path=/data/multi30k"]
+#               the pipeline on that corpus with those parameters, and its record (experiments/README.md)
 # make bench    every benchmark with a bar, in some five minutes; wants two idle cores
 # make gpu-check  what only a GPU can show, on a machine that has torch with CUDA and nvcc, and no .venv
 # make lock     requirements.lock anew, from pyproject.toml
@@ -13,19 +15,24 @@
 PYTHON ?= python3
 VENV ?= .venv
 TORCH_INDEX ?=
+PARAMS ?= $(error name the parameters of an experiment: make experiment PARAMS=experiments/multi30k/params.yaml)
+SET ?=
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 RUN := PATH="$(abspath $(BIN)):$$PATH"
 SOURCES := setup.py pyproject.toml $(wildcard csrc/* csrc/*/*)
 
-.PHONY: repro compare test asan bench gpu-check gpu-wheels build lint lock
+.PHONY: repro compare experiment test asan bench gpu-check gpu-wheels build lint lock
 
 repro: build
 	$(RUN) dvc repro
 
 compare: build
 	$(RUN) dvc repro experiments/comparison/dvc.yaml
+
+experiment: build
+	$(RUN) python -m stages.experiment $(PARAMS) $(SET)
 
 test: export RLSEQ2SEQ_WERROR = 1
 test: build lint

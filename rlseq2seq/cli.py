@@ -1,11 +1,13 @@
-"""The command line: `rlseq2seq generate`."""
+"""The command line: `rlseq2seq generate` and `rlseq2seq examples`."""
 
 import argparse
 import json
 import math
 import os
+import random
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -26,10 +28,15 @@ The input is text, a source a line, or JSON lines, each an object with a text "s
 written is the input with the output added: after a tab, or as the key "output".
 """
 
+_SHOW = """\
+Print some of what the models wrote for the test pairs, beside their sources, their targets and the baselines.
+"""
+
 _EXAMPLES = """\
 examples:
   rlseq2seq generate sources.txt > outputs.tsv
   rlseq2seq generate --checkpoint models/mle --beam-size 4 pairs.jsonl > outputs.jsonl
+  rlseq2seq examples --count 3
   echo 'is_prime(n) return all(n % i for i in range(2, n))' | rlseq2seq generate
 """
 
@@ -54,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Parse and run; exit code 2 and one sentence for what the user can mend."""
     options = _parser().parse_args(arguments)
     try:
-        _generate(options)
+        options.run(options)
     except UserError as error:
         print(f"rlseq2seq: {error}", file=sys.stderr)
         sys.exit(2)
@@ -94,6 +101,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     generate.add_argument("--batch-size", type=_at_least(1), default=64, metavar="N", help="sources at a time")
     generate.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default), cuda, cuda:1, auto")
+    generate.set_defaults(run=_generate)
+    show = commands.add_parser("examples", help="print outputs with their sources", description=_SHOW)
+    show.add_argument("--count", type=_at_least(1), default=3, metavar="N", help="how many; default 3")
+    show.add_argument("--seed", type=int, default=0, metavar="N", help="another number gives others")
+    show.add_argument(
+        "--predictions",
+        type=Path,
+        default=Path("reports/predictions.jsonl"),
+        metavar="FILE",
+        help="what the stage evaluate wrote; default reports/predictions.jsonl",
+    )
+    show.set_defaults(run=_show)
     return parser
 
 
@@ -139,6 +158,26 @@ def _line(source: Source, output: str) -> str:
     if source.row is None:
         return f"{source.text}\t{output}\n"
     return json.dumps({**source.row, "output": output}, ensure_ascii=False) + "\n"
+
+
+def _show(options: argparse.Namespace) -> None:
+    try:
+        with options.predictions.open(encoding="utf-8") as file:
+            lines = list(file)
+    except OSError as error:
+        raise UserError(
+            f"{options.predictions} cannot be read ({error.strerror}): `dvc repro` makes it, `dvc checkout` restores it"
+        ) from None
+    chosen = sorted(random.Random(options.seed).sample(range(len(lines)), min(options.count, len(lines))))
+    for place in chosen:
+        row = json.loads(lines[place])
+        texts = {"source": row["source"], "target": row["target"], **row["outputs"]}
+        width = max(map(len, texts))
+        print(f"test pair {place + 1} of {len(lines):,}")
+        for name, text in texts.items():
+            first, others = f"  {name:{width}}  ", " " * (width + 4)
+            print(textwrap.fill(text or "(nothing)", 110, initial_indent=first, subsequent_indent=others))
+        print()
 
 
 def read_sources(name: str, form: str) -> list[Source]:

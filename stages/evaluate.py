@@ -30,10 +30,10 @@ def main() -> None:
         print(f"evaluate: {name} writes {len(pairs):,} outputs", flush=True)
         outputs[name] = generator.generate(sources, searches[name], config.batch_size, progress=True)
     words = round(mean_words(pair.target for pair in read_pairs(RAW / "train.jsonl")))
-    outputs |= baseline_outputs(pairs, words, workers)
-    evaluation = evaluate_systems(
-        pairs, outputs, config, workers, lowercase=generators["rl"].vocabulary.config.lowercase
-    )
+    outputs |= baseline_outputs(config.baselines, pairs, words, workers)
+    lowercase = generators["rl"].vocabulary.config.lowercase
+    notes = json.loads((REPORTS / "corpus.json").read_text(encoding="utf-8"))["notes"]
+    evaluation = evaluate_systems(pairs, outputs, config, workers, lowercase, notes)
     table = format_table(evaluation)
     write_predictions(REPORTS / "predictions.jsonl", pairs, outputs)
     write_text_whole(REPORTS / "evaluation.json", json.dumps(evaluation.metrics(), indent=2) + "\n")

@@ -73,7 +73,7 @@ def fine_tune(
         return fine_tuning(make_batch(train_store, order.rows(step // config.updates_per_batch), device), step)
 
     def validate() -> dict[str, float]:
-        scores = validation_scores(model, vocabulary, validation_store, config.validation.pairs, device)
+        scores = validation_scores(model, vocabulary, validation_store, config.validation, device)
         torch.manual_seed(config.seed)
         return scores | fine_tuning.held_out(
             make_batch(validation_store, rows, device)

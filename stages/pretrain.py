@@ -44,7 +44,7 @@ def main() -> None:
         return maximum_likelihood(model, memory, batch, config.coverage.weight, inputs, config.label_smoothing)
 
     def validate() -> dict[str, float]:
-        return validation_scores(model, vocabulary, validation_store, config.validation.pairs, device)
+        return validation_scores(model, vocabulary, validation_store, config.validation, device)
 
     plan = Plan(
         name="pretrain",

@@ -1,5 +1,5 @@
 from rlseq2seq.data.pairs import Pair
-from rlseq2seq.evaluation.baselines import baseline_outputs, oracle
+from rlseq2seq.evaluation.baselines import baseline_outputs, greedy_oracle, oracle
 
 
 def _pair(source: str, target: str, name: str = "f", references: tuple[str, ...] = ()) -> Pair:
@@ -8,14 +8,41 @@ def _pair(source: str, target: str, name: str = "f", references: tuple[str, ...]
 
 def test_lead_is_the_beginning_of_the_source_and_name_its_name() -> None:
     pairs = [_pair("Get sum. Of  all numbers", "x", name="get_sum"), _pair("short", "x", name="g")]
-    outputs = baseline_outputs(pairs, words=5, workers=1)
-    assert list(outputs) == ["lead", "name", "oracle"]
+    outputs = baseline_outputs(["source", "lead", "name"], pairs, words=5, workers=1)
+    assert list(outputs) == ["source", "lead", "name"]
     assert outputs["lead"] == ["Get sum. Of  all", "short"]
     assert outputs["name"] == ["get_sum", "g"]
+    assert outputs["source"] == ["Get sum. Of  all numbers", "short"]
 
 
 def test_there_is_no_name_baseline_where_a_name_is_missing() -> None:
-    assert "name" not in baseline_outputs([_pair("a", "b"), _pair("a", "b", name="")], words=5, workers=1)
+    pairs = [_pair("a", "b"), _pair("a", "b", name="")]
+    assert list(baseline_outputs(["name", "oracle"], pairs, words=5, workers=1)) == ["oracle"]
+
+
+def test_lead_3_are_three_sentences_or_what_there_is() -> None:
+    pairs = [_pair("One two. Three? Four\nfive. Six. Seven.", "x"), _pair("One. Two", "x"), _pair("", "x")]
+    assert baseline_outputs(["lead_3"], pairs, words=1, workers=1)["lead_3"] == [
+        "One two.\nThree?\nFour",
+        "One.\nTwo",
+        "",
+    ]
+
+
+def test_the_greedy_oracle_adds_sentences_while_they_help_and_keeps_their_order() -> None:
+    # The first would add three words that are out of order.
+    source = "Four five six. Nothing of it. One two three four. Not this one."
+    assert greedy_oracle(source, ["one two three four five six"]) == "One two three four."
+    source = "One two three. Nothing of it. Four five six seven. Not this one."
+    assert greedy_oracle(source, ["one two three four five six"]) == "One two three.\nFour five six seven."
+    [by_name] = baseline_outputs(["greedy_oracle"], [_pair(source, "not this", references=("x",))], 1, 1).values()
+    assert by_name == ["Not this one."]
+
+
+def test_the_greedy_oracle_takes_the_better_reference_and_nothing_where_nothing_helps() -> None:
+    assert greedy_oracle("Alpha beta. Gamma delta.", ["zzz", "gamma delta"]) == "Gamma delta."
+    assert greedy_oracle("Alpha beta. Gamma delta.", ["zzz"]) == ""
+    assert greedy_oracle("", ["zzz"]) == ""
 
 
 def test_oracle_takes_the_best_sentence_or_line() -> None:

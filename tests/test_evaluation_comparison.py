@@ -7,7 +7,7 @@ from rlseq2seq.config.evaluate import EvaluateConfig
 from rlseq2seq.evaluation.comparison import Run, comparison_rows, format_comparison, format_csv, methods
 
 GREEDY = BeamConfig(1, length_penalty=1.0, block_ngrams=0, min_tokens=0, critic_weight=0.0)
-CONFIG = EvaluateConfig(seed=0, bootstrap_samples=20_000, batch_size=8, decoding=GREEDY)
+CONFIG = EvaluateConfig(metric="rouge_l", baselines=(), seed=0, bootstrap_samples=20_000, batch_size=8, decoding=GREEDY)
 GROUPS = ["a", "b", "c", "d", "e", "f"]
 
 

@@ -1,5 +1,7 @@
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +12,8 @@ from rlseq2seq.errors import UserError
 from rlseq2seq.evaluation.report import Evaluation, evaluate_systems, format_table, write_predictions
 
 CONFIG = EvaluateConfig(
+    metric="rouge_l",
+    baselines=(),
     seed=0,
     bootstrap_samples=500,
     batch_size=1,
@@ -103,6 +107,21 @@ def test_numbers_are_the_same_each_time(evaluation: Evaluation) -> None:
     assert evaluate_systems(PAIRS, OUTPUTS, CONFIG, workers=2, lowercase=True) == evaluation
 
 
+@pytest.mark.parametrize("metric", ["bleu", "chrf"])
+def test_models_are_compared_by_the_metric_that_is_asked_for(metric: Any, evaluation: Evaluation) -> None:
+    found = evaluate_systems(PAIRS, OUTPUTS, replace(CONFIG, metric=metric), 1, lowercase=True, notes=["halved"])
+    rl, mle = found.systems["rl"], found.systems["mle"]
+    assert {key: value for key, value in rl.items() if "vs_mle" not in key}.items() <= evaluation.systems["rl"].items()
+    assert rl[f"{metric}_vs_mle"] == pytest.approx(rl[metric] - mle[metric])
+    assert rl[f"{metric}_vs_mle_low"] <= rl[f"{metric}_vs_mle"] <= rl[f"{metric}_vs_mle_high"]
+    # Exchanging both of the groups in which they differ is as far as none.
+    assert rl["p_value_vs_mle"] == pytest.approx(1 / 2, abs=0.07)
+    assert "rougeL_vs_mle" not in rl
+    assert found.headline()["test"]["rl"].keys() == {metric, f"{metric}_vs_mle", "p_value_vs_mle"}
+    assert found.headline()["test"]["lead"].keys() == {metric}
+    assert found.metrics()["notes"] == ["halved"]
+
+
 def test_one_model_is_compared_with_none() -> None:
     alone = evaluate_systems(PAIRS, {"rl": OUTPUTS["rl"]}, CONFIG, workers=1, lowercase=False)
     assert alone.headline() == {"test": {"rl": {"rougeL": 72.22}}}
@@ -140,7 +159,13 @@ RL - MLE: +0.82 ROUGE-L (95% interval 0.18 to 1.47), p = 0.0105 (paired randomis
         "|         55.1% |     0 |",
     ):
         expected = expected.replace("~", end, 1)
-    assert format_table(Evaluation(1200, 90, systems, {})) == expected
+    assert format_table(Evaluation(1200, 90, systems, {"bleu": "nrefs:1"}, "rouge_l", ())) == expected
+    systems["rl"] |= {key.replace("rougeL", "bleu"): value for key, value in against.items()}
+    by_bleu = expected.replace("0.82 ROUGE-L", "0.82 BLEU") + "\n\nBLEU is sacrebleu's: `nrefs:1`"
+    noted = by_bleu + "\n\nThe corpus:\n- the test split is half of another\n- terms: none"
+    notes = ("the test split is half of another", "terms: none")
+    assert format_table(Evaluation(1200, 90, systems, {"bleu": "nrefs:1"}, "bleu", ())) == by_bleu
+    assert format_table(Evaluation(1200, 90, systems, {"bleu": "nrefs:1"}, "bleu", notes)) == noted
 
 
 def test_predictions_are_json_lines(tmp_path: Path) -> None:

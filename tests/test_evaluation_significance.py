@@ -1,13 +1,19 @@
+import random as random_module
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.significance import PairedTest
 
 from rlseq2seq.evaluation import significance
+from rlseq2seq.evaluation.metrics import CorpusMetric, bleu
 from rlseq2seq.evaluation.significance import (
     bootstrap,
     bootstrap_interval,
+    corpus_difference,
+    corpus_p_value,
     group_totals,
     holm,
     paired_difference,
@@ -183,3 +189,93 @@ def test_holm_finds_what_is_not_there_no_more_often_than_its_level() -> None:
     # Five tests of nothing among five of something, which is found and so does not count any more.
     wrong = [min(holm([*random.uniform(size=5), *[1e-4] * 5])[:5]) <= 0.05 for _ in range(4000)]
     assert np.mean(wrong) == pytest.approx(1 - 0.99**5, abs=0.012)
+
+
+def _translations(count: int, better: float) -> tuple[list[str], list[str], list[str]]:
+    """Outputs of two systems, of which the first is right a little more often, and the references."""
+    chooser = random_module.Random(0)
+    words = [
+        "a",
+        "man",
+        "in",
+        "blue",
+        "shirt",
+        "stands",
+        "on",
+        "the",
+        "ladder",
+        "and",
+        "cleans",
+        "window",
+        "of",
+        "house",
+    ]
+    references = [" ".join(chooser.choices(words, k=chooser.randint(5, 14))) for _ in range(count)]
+
+    def system(share: float) -> list[str]:
+        return [
+            " ".join(word if chooser.random() < share else chooser.choice(words) for word in text.split())
+            for text in references
+        ]
+
+    return system(0.6 + better), system(0.6), references
+
+
+@pytest.mark.parametrize("better", [0.0, 0.015, 0.03, 0.2])
+def test_p_value_of_bleu_is_that_of_sacrebleu(better: float) -> None:
+    ours, theirs, references = _translations(250, better)
+    a, b = (bleu(texts, [[text] for text in references], lowercase=False) for texts in (ours, theirs))
+    found = corpus_p_value(a.statistics, b.statistics, [""] * 250, samples=4000, seed=1, score=a.scores)
+    systems: list[tuple[str, Sequence[str]]] = [("theirs", theirs), ("ours", ours)]
+    _, results = PairedTest(systems, {"bleu": BLEU()}, [references], test_type="ar", n_samples=4000)()
+    (result,) = (column[1] for name, column in results.items() if name != "System")
+    # Each is a share of 4,000 draws.
+    error = 4 * (2 * max(found * (1 - found), 1e-3) / 4000) ** 0.5
+    assert not isinstance(result, str) and result.p_value == pytest.approx(found, abs=error)
+
+
+def _bleu_of(*texts: str) -> CorpusMetric:
+    return bleu(texts, [["a b c d e"]] * len(texts), lowercase=False)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "groups", "p_value"),
+    [
+        (["a b c d e"] * 2, ["a b c d"] * 2, ["x", "x"], 1.0),  # one group: exchanged as a whole, it is as far
+        (["a b c d e"] * 2, ["a b c d"] * 2, ["", ""], 1 / 2),
+        (["a b c d e"] * 3, ["a b c d"] * 3, ["x", "y", "z"], 1 / 4),
+        (["a b c d e", "a b c d"], ["a b c d", "a b c d e"], ["", ""], 1.0),  # equal as corpora
+    ],
+)
+def test_p_value_of_bleu_by_hand(a: list[str], b: list[str], groups: list[str], p_value: float) -> None:
+    one, other = _bleu_of(*a), _bleu_of(*b)
+    got = corpus_p_value(one.statistics, other.statistics, groups, samples=20_000, seed=0, score=one.scores)
+    assert got == pytest.approx(p_value, abs=0.015)
+
+
+def test_of_means_the_corpus_tests_are_the_paired_ones() -> None:
+    random = np.random.default_rng(0)
+    values, groups = _clustered(random, groups=40, mean=0.3)
+    other = random.normal(size=len(values))
+    a, b = (np.column_stack([column, np.ones(len(values))]) for column in (values, other))
+
+    def mean(sums: Floats) -> Floats:
+        return sums[:, 0] / sums[:, 1]
+
+    found = corpus_difference(a, b, groups, 2000, 0, mean)
+    assert found == pytest.approx(paired_difference(values, other, groups, 2000, 0))
+    assert found[0] < (values - other).mean() < found[1]
+    p_value = corpus_p_value(a, b, groups, 2000, 0, lambda totals: totals[:, 0])
+    assert p_value == paired_p_value(values, other, groups, 2000, 0)
+
+
+def test_interval_of_a_difference_in_bleu_covers_it_as_often_as_it_says() -> None:
+    """Of two systems that are alike, 0: in 95 of 100 corpora."""
+    covered = 0
+    ours, theirs, references = _translations(6000, 0.0)
+    for start in range(0, 6000, 60):
+        part = slice(start, start + 60)
+        a, b = (bleu(texts[part], [[text] for text in references[part]], lowercase=False) for texts in (ours, theirs))
+        low, high = corpus_difference(a.statistics, b.statistics, [""] * 60, 200, 0, a.scores)
+        covered += low <= 0 <= high
+    assert 88 <= covered <= 99

@@ -20,7 +20,7 @@ READ = {
     "tokenization": {"corpus", "data/raw/train.jsonl", "data/raw/validation.jsonl"},
     "pretrain": {"data/tokens"},
     "finetune": {"data/tokens", "models/mle"},
-    "evaluate": {"data/raw/test.jsonl", "data/raw/train.jsonl", "models/mle", "models/rl"},
+    "evaluate": {"data/raw/test.jsonl", "data/raw/train.jsonl", "models/mle", "models/rl", "reports/corpus.json"},
     "compare": {"data/raw/test.jsonl", "data/tokens", "models/mle"},
     "comparison_table": {"data/raw/test.jsonl", "experiments/comparison/runs"},
 }

@@ -38,6 +38,7 @@ def folder(tmp_path: Path, vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPat
         write_pairs(tmp_path / "data" / "raw" / f"{split}.jsonl", pairs)
     save_model(tmp_path / "models" / "mle", tiny_model(len(vocabulary), 1, dtype=torch.float32), vocabulary)
     (tmp_path / "reports").mkdir()
+    (tmp_path / "reports" / "corpus.json").write_text(json.dumps({"notes": ["the test split is a half"]}))
     monkeypatch.chdir(tmp_path)
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
@@ -70,4 +71,20 @@ def test_a_fine_tuned_model_without_a_critic_is_told_before_anything_is_decoded(
     monkeypatch.setattr(Generator, "generate", None)
     with pytest.raises(UserError, match=r"^critic_weight is 0\.5, but the model has no critic: set it to 0, or"):
         evaluate.main()
-    assert list((folder / "reports").iterdir()) == []
+    assert [path.name for path in (folder / "reports").iterdir()] == ["corpus.json"]
+
+
+def test_results_say_what_the_test_pairs_are(folder: Path, vocabulary: Vocabulary) -> None:
+    params = YAML(typ="safe").load(folder / "params.yaml")
+    params["evaluate"] |= {"metric": "bleu", "baselines": ["source"]}
+    params["evaluate"]["decoding"] |= {"critic_weight": 0.0}
+    YAML().dump(params, folder / "params.yaml")
+    save_model(folder / "models" / "rl", tiny_model(len(vocabulary), 2, dtype=torch.float32), vocabulary)
+    evaluate.main()
+    reports = {path.name: path.read_text() for path in (folder / "reports").iterdir()}
+    assert "- the test split is a half" in reports["results.md"]
+    evaluation = json.loads(reports["evaluation.json"])
+    assert evaluation["notes"] == ["the test split is a half"]
+    assert evaluation["signatures"]["bleu"] in reports["results.md"]
+    assert json.loads(reports["metrics.json"])["test"].keys() == {"mle", "rl", "source"}
+    assert evaluation["test"]["source"]["novel_1"] == 0

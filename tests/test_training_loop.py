@@ -270,6 +270,19 @@ def test_by_loss_the_lowest_is_best(tmp_path: Path) -> None:
     assert (progress.best_step, progress.best_score) == (8, -1.0)
 
 
+def test_by_bleu_the_highest_is_best(tmp_path: Path) -> None:
+    model = Numbers()
+    scores = iter([(9.0, 3.0), (8.0, 7.0), (10.0, 5.0)])
+
+    def validate() -> dict[str, float]:
+        return dict(zip(("validation_rouge_l", "validation_bleu"), next(scores), strict=True)) | {
+            "validation_loss": 1.0
+        }
+
+    progress = train(model, constant_slope(model), validate, plan(validation={"metric": "bleu"}), ready(tmp_path))
+    assert (progress.best_step, progress.best_score) == (8, 7.0)
+
+
 @pytest.mark.parametrize(("patience", "last"), [(1, 3), (2, 4), (3, 8)])
 def test_it_stops_after_so_many_validations_without_a_better_one(patience: int, last: int, tmp_path: Path) -> None:
     model = Numbers()

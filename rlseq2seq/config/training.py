@@ -67,7 +67,7 @@ class ExposureConfig:
 class ValidationConfig:
     every: Count
     pairs: Count
-    metric: Literal["rouge_l", "loss"]
+    metric: Literal["rouge_l", "bleu", "loss"]
     patience: Count
 
 

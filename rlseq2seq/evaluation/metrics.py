@@ -73,6 +73,10 @@ class CorpusMetric:
     signature: str
     _metric: BLEU | CHRF
 
+    def score(self) -> float:
+        """That of the whole corpus."""
+        return float(self.scores(self.statistics.sum(axis=0, keepdims=True))[0])
+
     def scores(self, totals: NDArray[np.float64]) -> NDArray[np.float64]:
         """The scores [corpora] of corpora whose statistics sum to ``totals`` [corpora, counts]."""
         # sacrebleu's own resampling goes through this method; a test holds it equal to `corpus_score`.

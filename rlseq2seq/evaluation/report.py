@@ -9,13 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from rlseq2seq.config.evaluate import EvaluateConfig
+from rlseq2seq.config.evaluate import EvaluateConfig, Metric
 from rlseq2seq.data.pairs import Pair
 from rlseq2seq.errors import UserError
 from rlseq2seq.evaluation.metrics import CorpusMetric, bleu, chrf, rouge_scores
 from rlseq2seq.evaluation.significance import (
     bootstrap,
     bootstrap_interval,
+    corpus_difference,
+    corpus_p_value,
     group_totals,
     paired_difference,
     paired_p_value,
@@ -28,8 +30,10 @@ Rouge = dict[str, NDArray[np.float64]]
 # The entry that describes the targets themselves.
 REFERENCE = "reference"
 
-# `dvc metrics show` prints one row, with a column a number: these fit a screen, all of them would not.
-_HEADLINE = ("rougeL", "rougeL_vs_mle", "p_value_vs_mle")
+# The number that models are compared by, and its name in a table.
+_KEYS: dict[Metric, str] = {"rouge_l": "rougeL", "bleu": "bleu", "chrf": "chrf"}
+_TITLES: dict[Metric, str] = {"rouge_l": "ROUGE-L", "bleu": "BLEU", "chrf": "chrF"}
+
 _SHARES = ("repetition", "punctuation", "novel_1", "novel_2", "novel_3")
 _COLUMNS = (
     "ROUGE-1",
@@ -51,37 +55,51 @@ class Evaluation:
 
     ``systems[name]`` holds ``rouge1``, ``rouge2``, ``rougeL``, ``rougeLsum``, ``bleu`` and ``chrf`` x 100, each with
     the ends of its 95% interval (``rougeL_low``, ``rougeL_high``), and what `text_statistics` gives. ``rl``, where
-    ``mle`` is there too, also has ``rougeL_vs_mle``, its ``_low`` and ``_high``, and ``p_value_vs_mle``.
-    ``systems["reference"]`` describes the targets and has no scores.
+    ``mle`` is there too, also has the difference in ``metric``, such as ``rougeL_vs_mle``, its ``_low`` and ``_high``,
+    and ``p_value_vs_mle``. ``systems["reference"]`` describes the targets and has no scores. ``notes`` are those of the
+    corpus: what its test split is, where it is not the published one.
     """
 
     pairs: int
     groups: int
     systems: dict[str, Numbers]
     signatures: dict[str, str]
+    metric: Metric
+    notes: tuple[str, ...]
 
     def metrics(self) -> dict[str, object]:
         """Every number, rounded, ready for JSON: ``{"test": {"mle": {"rougeL": 31.07, ...}, ...}, ...}``."""
         systems = {name: _rounded(numbers) for name, numbers in self.systems.items()}
-        return {"test": {"pairs": self.pairs, "groups": self.groups, **systems}, "signatures": self.signatures}
+        test = {"pairs": self.pairs, "groups": self.groups, **systems}
+        return {"test": test, "signatures": self.signatures, "notes": list(self.notes)}
 
     def headline(self) -> dict[str, dict[str, Numbers]]:
-        """The few numbers to compare runs by: ROUGE-L of each system, and how sure it is that RL changed it."""
+        """The few numbers to compare runs by: the metric of each system, and how sure it is that RL changed it.
+
+        `dvc metrics show` prints one row, with a column a number: these fit a screen, all of them would not.
+        """
         systems = {name: _rounded(numbers) for name, numbers in self.systems.items() if name != REFERENCE}
-        return {"test": {name: {key: row[key] for key in _HEADLINE if key in row} for name, row in systems.items()}}
+        keys = (_KEYS[self.metric], f"{_KEYS[self.metric]}_vs_mle", "p_value_vs_mle")
+        return {"test": {name: {key: row[key] for key in keys if key in row} for name, row in systems.items()}}
 
 
 def evaluate_systems(
-    pairs: Sequence[Pair], outputs: Mapping[str, Sequence[str]], config: EvaluateConfig, workers: int, lowercase: bool
+    pairs: Sequence[Pair],
+    outputs: Mapping[str, Sequence[str]],
+    config: EvaluateConfig,
+    workers: int,
+    lowercase: bool,
+    notes: Sequence[str] = (),
 ) -> Evaluation:
     """Score the outputs of each system against the targets of ``pairs``.
 
     Args:
         pairs: the test split.
         outputs: by name of the system, [pairs] texts: models and baselines alike. ``rl`` is compared with ``mle``.
-        config: samples and seed of the bootstrap and of the randomisation test.
+        config: metric of the comparison; samples and seed of the bootstrap and of the randomisation test.
         workers: processes that score. Numbers do not depend on it.
         lowercase: BLEU and chrF do not tell A from a (ROUGE never does). For models that write lower case only.
+        notes: what there is to tell of the corpus.
 
     Raises:
         UserError: there are no pairs.
@@ -95,18 +113,23 @@ def evaluate_systems(
     references = [(pair.target, *pair.references) for pair in pairs]
     sources = [pair.source for pair in pairs]
     rouge = _rouge(outputs, references, workers)
+    groups = [pair.group for pair in pairs]
+    corpus: dict[str, dict[str, CorpusMetric]] = {}
     systems: dict[str, Numbers] = {}
-    signatures: dict[str, str] = {}
     for name, texts in tqdm(outputs.items(), "scoring systems", unit="system", delay=2):
-        corpus = {"bleu": bleu(texts, references, lowercase), "chrf": chrf(texts, references, lowercase)}
-        scores = _scores(rouge[name], corpus, [pair.group for pair in pairs], config)
+        corpus[name] = {"bleu": bleu(texts, references, lowercase), "chrf": chrf(texts, references, lowercase)}
+        scores = _scores(rouge[name], corpus[name], groups, config)
         systems[name] = {**scores, **text_statistics(texts, sources)}
-        signatures = {key: metric.signature for key, metric in corpus.items()}
     if "mle" in systems and "rl" in systems:
-        systems["rl"] |= _comparison(rouge["rl"], rouge["mle"], [pair.group for pair in pairs], config)
+        if config.metric == "rouge_l":
+            systems["rl"] |= _comparison(rouge["rl"]["rougeL"], rouge["mle"]["rougeL"], groups, config)
+        else:
+            rl, mle = corpus["rl"][config.metric], corpus["mle"][config.metric]
+            systems["rl"] |= _corpus_comparison(rl, mle, groups, config)
     systems[REFERENCE] = text_statistics([pair.target for pair in pairs], sources)
-    groups = len(group_totals(np.ones((len(pairs), 1)), [pair.group for pair in pairs]))
-    return Evaluation(len(pairs), groups, systems, signatures)
+    signatures = {key: metric.signature for metrics in corpus.values() for key, metric in metrics.items()}
+    count = len(group_totals(np.ones((len(pairs), 1)), groups))
+    return Evaluation(len(pairs), count, systems, signatures, config.metric, tuple(notes))
 
 
 def _rouge(outputs: Mapping[str, Sequence[str]], references: Sequence[Sequence[str]], workers: int) -> dict[str, Rouge]:
@@ -126,17 +149,26 @@ def _scores(rouge: Rouge, corpus: Mapping[str, CorpusMetric], groups: Sequence[s
         interval = bootstrap_interval(values, groups, config.bootstrap_samples, config.seed)
         numbers |= _with_interval(name, float(values.mean()), interval)
     for name, metric in corpus.items():
-        score = float(metric.scores(metric.statistics.sum(axis=0, keepdims=True))[0])
+        score = metric.score()
         interval = bootstrap(metric.statistics, groups, config.bootstrap_samples, config.seed, metric.scores)
         numbers |= _with_interval(name, score, interval)
     return numbers
 
 
-def _comparison(rl: Rouge, mle: Rouge, groups: Sequence[str], config: EvaluateConfig) -> Numbers:
-    a, b = rl["rougeL"], mle["rougeL"]
-    interval = paired_difference(a, b, groups, config.bootstrap_samples, config.seed)
-    p_value = paired_p_value(a, b, groups, config.bootstrap_samples, config.seed)
-    return {**_with_interval("rougeL_vs_mle", float((a - b).mean()), interval), "p_value_vs_mle": p_value}
+def _comparison(
+    rl: NDArray[np.float64], mle: NDArray[np.float64], groups: Sequence[str], config: EvaluateConfig
+) -> Numbers:
+    interval = paired_difference(rl, mle, groups, config.bootstrap_samples, config.seed)
+    p_value = paired_p_value(rl, mle, groups, config.bootstrap_samples, config.seed)
+    return {**_with_interval("rougeL_vs_mle", float((rl - mle).mean()), interval), "p_value_vs_mle": p_value}
+
+
+def _corpus_comparison(rl: CorpusMetric, mle: CorpusMetric, groups: Sequence[str], config: EvaluateConfig) -> Numbers:
+    arguments = (rl.statistics, mle.statistics, groups, config.bootstrap_samples, config.seed, rl.scores)
+    difference = _with_interval(
+        f"{_KEYS[config.metric]}_vs_mle", rl.score() - mle.score(), corpus_difference(*arguments)
+    )
+    return {**difference, "p_value_vs_mle": corpus_p_value(*arguments)}
 
 
 def _with_interval(name: str, value: float, interval: tuple[float, float]) -> Numbers:
@@ -149,7 +181,7 @@ def _rounded(numbers: Numbers) -> Numbers:
 
 
 def format_table(evaluation: Evaluation) -> str:
-    """A Markdown table, aligned for the terminal: a row a system; then RL against MLE in a sentence.
+    """A Markdown table, aligned for the terminal: a row a system; then RL against MLE in a sentence, and the notes.
 
     ``±`` is half the width of the 95% interval.
     """
@@ -161,8 +193,12 @@ def format_table(evaluation: Evaluation) -> str:
         line[0] = row[0].ljust(widths[0])
     table = "\n".join("| " + " | ".join(line) + " |" for line in [aligned[0], rule, *aligned[1:]])
     parts = [f"{evaluation.pairs} test pairs in {evaluation.groups} groups; ± is half the 95% interval.", table]
-    if "rougeL_vs_mle" in evaluation.systems.get("rl", {}):
-        parts.append(_comparison_sentence(evaluation.systems["rl"]))
+    if "p_value_vs_mle" in evaluation.systems.get("rl", {}):
+        parts.append(_comparison_sentence(evaluation.systems["rl"], evaluation.metric))
+    if evaluation.metric in evaluation.signatures:
+        parts.append(f"{_TITLES[evaluation.metric]} is sacrebleu's: `{evaluation.signatures[evaluation.metric]}`")
+    if evaluation.notes:
+        parts.append("The corpus:\n" + "\n".join(f"- {note}" for note in evaluation.notes))
     return "\n\n".join(parts)
 
 
@@ -178,10 +214,10 @@ def _cells(numbers: Numbers) -> list[str]:
     return [*cells, str(int(numbers["empty"]))]
 
 
-def _comparison_sentence(rl: Numbers) -> str:
-    difference, low, high = rl["rougeL_vs_mle"], rl["rougeL_vs_mle_low"], rl["rougeL_vs_mle_high"]
+def _comparison_sentence(rl: Numbers, metric: Metric) -> str:
+    difference, low, high = (rl[f"{_KEYS[metric]}_vs_mle{end}"] for end in ("", "_low", "_high"))
     return (
-        f"RL - MLE: {difference:+.2f} ROUGE-L (95% interval {low:.2f} to {high:.2f}), "
+        f"RL - MLE: {difference:+.2f} {_TITLES[metric]} (95% interval {low:.2f} to {high:.2f}), "
         f"p = {rl['p_value_vs_mle']:.4f} (paired randomisation test)"
     )
 

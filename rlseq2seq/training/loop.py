@@ -43,7 +43,7 @@ class Plan:
     average: float = 0.0
 
 
-# The loss of a step, and the scores of the model as it is: validation_loss and validation_rouge_l among them.
+# The loss of a step, and the scores of the model as it is: validation_loss and that of the plan's metric among them.
 Objective = Callable[[int], Loss]
 Validate = Callable[[], dict[str, float]]
 
@@ -168,7 +168,8 @@ def _validate(
     means = {name: total / progress.counts[name] for name, total in progress.sums.items()}
     progress.history.append({"step": progress.step, **means, **scores})
     progress.sums, progress.counts = {}, {}
-    score = -scores["validation_loss"] if plan.validation.metric == "loss" else scores["validation_rouge_l"]
+    metric = plan.validation.metric
+    score = -scores["validation_loss"] if metric == "loss" else scores[f"validation_{metric}"]
     if progress.best_score is None or score > progress.best_score:
         progress.best_score, progress.best_step, progress.stale_validations = score, progress.step, 0
         return {name: tensor.clone() for name, tensor in weights(model).items()}
