@@ -36,5 +36,7 @@ class TokenizationConfig:
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.vocabulary_file is not None and self.type != "word":
-            raise ValueError(f"vocabulary_file has words and type is {self.type}: set type to word, or the file to null")
+            raise ValueError(
+                f"vocabulary_file has words and type is {self.type}: set type to word, or the file to null"
+            )
         return self
