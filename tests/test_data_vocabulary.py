@@ -260,7 +260,7 @@ def test_the_most_frequent_words_are_learned_whatever_their_characters() -> None
 def test_of_long_texts_a_sample_is_learned_from(monkeypatch: pytest.MonkeyPatch) -> None:
     texts, config, given = sentences(300), vocabulary("unigram").config, []
 
-    def learn(lines: Iterable[str], *_: object) -> bytes:
+    def learn(lines: Iterable[str], _: object) -> bytes:
         given.append(list(lines))
         return vocabulary("unigram").model
 

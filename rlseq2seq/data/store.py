@@ -117,7 +117,8 @@ _FACTS = (
 def _encode(vocabulary: Vocabulary, pairs: Sequence[Pair]) -> tuple[list[tuple[bytes, ...]], list[int]]:
     """The bytes of each pair's source, target, copies and text, and the `_FACTS` of all."""
     config = vocabulary.config
-    rows, counts = [], []
+    rows: list[tuple[bytes, ...]] = []
+    counts = []
     for pair in pairs:
         source = vocabulary.encode_source(pair.source)
         target = vocabulary.encode_target(pair.target, source.copies)

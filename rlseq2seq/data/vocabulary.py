@@ -76,7 +76,7 @@ class Vocabulary:
             if config.type == "unigram":  # its first guess at pieces is of whole texts, at 23 bytes a character
                 return cls(_train(_sample(pairs, config), config), config)
             counts = _count_words(pairs, config, workers)
-            return cls(_train(_emptying(counts), config, input_format="tsv"), config)
+            return cls(_train(_emptying(counts), config, counted=True), config)
         except RuntimeError as error:
             raise UserError(
                 f"tokenization.vocabulary_size is {config.vocabulary_size}: sentencepiece cannot make a "
@@ -87,7 +87,7 @@ class Vocabulary:
     def of_words(cls, words: Sequence[str], config: TokenizationConfig) -> "Vocabulary":
         """Distinct words as `normalizer` leaves them, as pieces in this order."""
         ranked = (f"{word}\t{len(words) - place}" for place, word in enumerate(words))
-        return cls(_train(ranked, config, input_format="tsv"), config)
+        return cls(_train(ranked, config, counted=True), config)
 
     def __reduce__(self) -> tuple[object, ...]:
         return _made_once, (self.model, self.config)
@@ -187,7 +187,8 @@ def _rule_name(config: TokenizationConfig) -> str:
     return "nmt_nfkc_cf" if config.lowercase else "nmt_nfkc"
 
 
-def _train(lines: Iterable[str], config: TokenizationConfig, **options: str) -> bytes:
+def _train(lines: Iterable[str], config: TokenizationConfig, *, counted: bool = False) -> bytes:
+    """A model learned from texts, or where ``counted``, from lines of a word, a tab and how often it was seen."""
     writer = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(lines),
@@ -206,7 +207,7 @@ def _train(lines: Iterable[str], config: TokenizationConfig, **options: str) -> 
         eos_id=END,
         num_threads=2,
         minloglevel=2,
-        **options,
+        input_format="tsv" if counted else "text",
     )
     return writer.getvalue()
 
@@ -222,12 +223,12 @@ def _sample(pairs: Iterable[tuple[str, str]], config: TokenizationConfig) -> Ite
     of every pair whose random number is below the largest 1 / 2^n that leaves no more than that."""
     random, share, size = Random(0), 1.0, 0
     kept: list[tuple[float, str, str]] = []
-    for source, target in pairs:
+    for texts in pairs:
         number = random.random()
         if number >= share:
             continue
-        source = " ".join(_seen_words(source, config, is_source=True))
-        target = " ".join(_seen_words(target, config, is_source=False))
+        source = " ".join(_seen_words(texts[0], config, is_source=True))
+        target = " ".join(_seen_words(texts[1], config, is_source=False))
         kept.append((number, source, target))
         size += len(source) + len(target)
         while size > _SAMPLE:
