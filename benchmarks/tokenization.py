@@ -57,8 +57,8 @@ def tokenize(train: Path, config: TokenizationConfig, folder: Path) -> tuple[Voc
         pairs = write_store(folder, "train", read_pairs(train), vocabulary, WORKERS)["pairs"]
     for name, (seconds, worked, own, everyone) in (("learn", learning), ("encode", encoding)):
         print(
-            f"  {name}: {seconds:.1f} s, of all processors {worked:.1f} s, {worked / pairs * 100_000:.0f} s per 100,000 "
-            f"pairs; peak memory {own:.0f} MiB, {everyone:.0f} with the processes"
+            f"  {name}: {seconds:.1f} s; of all processors {worked:.1f} s, {worked / pairs * 100_000:.0f} s per "
+            f"100,000 pairs; peak memory {own:.0f} MiB, {everyone:.0f} with the processes"
         )
     start = time.perf_counter()
     store = TokenStore(folder, "train")
@@ -70,7 +70,8 @@ def tokenize(train: Path, config: TokenizationConfig, folder: Path) -> tuple[Voc
 @contextmanager
 def measured() -> Iterator[list[float]]:
     """Seconds, those of all processors, and the peak of MiB resident in this process, and in it and its children together."""
-    result, done, start, worked = [0.0] * 4, threading.Event(), time.perf_counter(), sum(os.times()[:4])
+    result, done = [0.0] * 4, threading.Event()
+    start, worked = time.perf_counter(), sum(os.times()[:4])
 
     def watch() -> None:
         own = psutil.Process()

@@ -15,7 +15,7 @@ from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sentencepiece
 
@@ -190,6 +190,7 @@ def _rule_name(config: TokenizationConfig) -> str:
 def _train(lines: Iterable[str], config: TokenizationConfig, *, counted: bool = False) -> bytes:
     """A model learned from texts, or where ``counted``, from lines of a word, a tab and how often it was seen."""
     writer = io.BytesIO()
+    options: dict[str, Any] = {"input_format": "tsv"} if counted else {}
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(lines),
         model_writer=writer,
@@ -207,7 +208,7 @@ def _train(lines: Iterable[str], config: TokenizationConfig, *, counted: bool = 
         eos_id=END,
         num_threads=2,
         minloglevel=2,
-        input_format="tsv" if counted else "text",
+        **options,
     )
     return writer.getvalue()
 
