@@ -39,7 +39,7 @@ def made_up_vocabulary(draw: random.Random) -> Vocabulary:
     words = ["".join(draw.choices(syllables, k=1 + i // 400)) for i in range(1200)]
     weights = [1 / (1 + i) for i in range(len(words))]
     texts = [" ".join(draw.choices(words, weights, k=20)) + "." for _ in range(4000)]
-    config = TokenizationConfig("unigram", 1000, True, False, 100, 100)
+    config = TokenizationConfig("unigram", 1000, None, True, False, True, 100, 100, None)
     return Vocabulary.train(texts, texts, config)
 
 

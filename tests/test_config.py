@@ -20,7 +20,7 @@ from rlseq2seq.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 
-PATHS = {"tokenization.word_vectors"}  # or null
+PATHS = {"tokenization.word_vectors", "tokenization.vocabulary_file"}  # or null
 TEXTS_OR_NULL = {"data.path", "data.hub.config", "data.hub.revision"}
 SOME_TEXT = {"data.hub.name", "data.hub.source", "data.hub.target"}
 NULLABLE = {

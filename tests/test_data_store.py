@@ -10,6 +10,7 @@ from tiny import sentences, tokenization_config
 from rlseq2seq.data.pairs import Pair, read_pairs, write_pairs
 from rlseq2seq.data.store import TokenStore, write_store
 from rlseq2seq.data.vocabulary import Vocabulary
+from rlseq2seq.processes import CHUNK
 from rlseq2seq.token_ids import UNKNOWN
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
@@ -92,3 +93,17 @@ def test_pairs_are_read_as_written(rows: list[Pair]) -> None:
         path = Path(folder) / "pairs.jsonl"
         assert write_pairs(path, rows) == len(rows)
         assert list(read_pairs(path)) == rows
+
+
+def test_files_do_not_depend_on_the_number_of_processes(tmp_path: Path, word_vocabulary: Vocabulary) -> None:
+    rows = [Pair("", f"the sum of zorp{i} values", f"zorp{i} sum") for i in range(2 * CHUNK + 7)]
+    facts = []
+    for workers in (1, 2):
+        (tmp_path / str(workers)).mkdir()
+        facts.append(write_store(tmp_path / str(workers), "train", iter(rows), word_vocabulary, workers))
+    assert facts[0] == facts[1] and facts[0]["pairs"] == len(rows)
+    one, two = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in "12")
+    assert one == two and len(one) == 8
+    store = TokenStore(tmp_path / "2", "train")
+    assert [store.target_text(i) for i in range(len(store))] == [pair.target for pair in rows]
+    assert store.copies(CHUNK) == [f"\u2581zorp{CHUNK}"]

@@ -1,6 +1,7 @@
 import json
 import re
 import unicodedata
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from tiny import sentences, tokenization_config
 
 from rlseq2seq.data.vocabulary import CONFIG_FILE, Vocabulary, piece_text, prepare
 from rlseq2seq.errors import UserError
+from rlseq2seq.processes import CHUNK
 from rlseq2seq.token_ids import END, PAD, START, UNKNOWN
 
 TYPES = ("unigram", "bpe", "word", "char")
@@ -238,6 +240,43 @@ def test_no_training_text_is_told_in_a_line(kind: str, texts: list[str]) -> None
 @pytest.mark.parametrize("kind", TYPES)
 def test_training_is_reproducible(kind: str) -> None:
     assert vocabulary(kind).model == Vocabulary.train(sentences(), sentences(), vocabulary(kind).config).model
+
+
+@pytest.mark.parametrize("kind", ["word", "bpe"])
+def test_pieces_do_not_depend_on_the_number_of_processes(kind: str) -> None:
+    texts, config = sentences(2 * CHUNK + 7), vocabulary(kind).config
+    one, two = (Vocabulary.train(iter(texts), iter(texts), config, workers) for workers in (1, 2))
+    assert one.model == two.model
+
+
+def test_the_most_frequent_words_are_learned_whatever_their_characters() -> None:
+    words = [f"w{i}" for i in range(50)] + ["naïve", "日本", "Ω", "x-ray's"]
+    texts = [" ".join(words[i:]) for i in range(len(words))]  # the last is the most frequent
+    config = tokenization_config(type="word", vocabulary_size=9, max_source_tokens=99, split_punctuation=False)
+    pieces = Vocabulary.train(texts, [""] * len(texts), config)
+    assert [pieces.decode([id_]) for id_ in range(END + 1, 9)] == ["x-ray's", "ω", "日本", "naïve", "w49"]
+
+
+def test_of_long_texts_a_sample_is_learned_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts, config, given = sentences(300), vocabulary("unigram").config, []
+
+    def learn(lines: Iterable[str], _: object) -> bytes:
+        given.append(list(lines))
+        return vocabulary("unigram").model
+
+    monkeypatch.setattr("rlseq2seq.data.vocabulary._train", learn)
+    size = 2 * sum(map(len, texts))
+    for limit in (size, size - 1, size // 5, size // 5):
+        monkeypatch.setattr("rlseq2seq.data.vocabulary._SAMPLE", limit)
+        Vocabulary.train(texts, texts, config)
+    every, half, few, again = given
+    assert every == texts + texts
+    for sample, limit in ((half, size - 1), (few, size // 5)):
+        assert limit / 3 < sum(map(len, sample)) <= limit
+        there = iter(every)
+        assert all(line in there for line in sample)  # in their order
+        assert sample[: len(sample) // 2] == sample[len(sample) // 2 :]  # whole pairs
+    assert again == few
 
 
 def test_words_past_the_limits_are_not_learned() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 
-from rlseq2seq.processes import CHUNK, map_chunks
+from rlseq2seq.processes import CHUNK, map_chunks, stream_chunks
 
 SLOW = """
 import sys, time
@@ -33,6 +33,17 @@ def test_results_come_in_order_from_other_processes() -> None:
 def test_little_work_starts_no_process() -> None:
     assert map_chunks(_number_and_process, range(CHUNK), 8, "numbers") == [(n, os.getpid()) for n in range(CHUNK)]
     assert map_chunks(_number_and_process, [], 8, "numbers") == []
+
+
+def test_a_stream_is_read_as_its_results_are_taken_in_order() -> None:
+    for workers, ahead in ((1, 2), (2, 6)):
+        numbers = iter(range(20 * CHUNK))
+        results = stream_chunks(sum, numbers, workers, "sums")
+        first = next(results)
+        assert next(numbers) <= ahead * CHUNK
+        assert len([first, *results]) == 20
+    sums = stream_chunks(sum, iter(range(9 * CHUNK)), 2, "sums")
+    assert list(sums) == [sum(range(n * CHUNK, (n + 1) * CHUNK)) for n in range(9)]
 
 
 def test_one_worker_is_this_process() -> None:

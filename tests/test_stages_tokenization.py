@@ -114,3 +114,16 @@ def test_missing_word_vectors_leave_the_old_tokens(project: Path) -> None:
     with pytest.raises(UserError, match="there is no such file"):
         tokenization.main()
     assert [path.name for path in (project / "data").iterdir() if path.name != "raw"] == ["tokens"]
+
+
+def test_the_words_of_a_vocabulary_file_are_the_vocabulary(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    configure(project, type="word", vocabulary_size=9, vocabulary_file="corpus/vocab")
+    (project / "corpus").mkdir()
+    (project / "corpus" / "vocab").write_text("xylophones 9\nof 8\nOF 7\nthe 6\nzebra 5\n0 4\nsum 3\n")
+    tokenization.main()
+    pieces = Vocabulary.load(project / "data" / "tokens")
+    assert [pieces.decode([id_]) for id_ in range(4, 9)] == ["xylophones", "of", "the", "zebra", "0"]
+    facts = json.loads((project / "reports" / "tokenization.json").read_text())
+    assert facts["vocabulary_file"] == {"words": 5, "skipped": 1} and facts["vocabulary"] == 9
+    assert "5 words of corpus/vocab; 1 others can stand in no text" in capsys.readouterr().out
+    assert "\u2581sum" in TokenStore(project / "data" / "tokens", "validation").copies(1)

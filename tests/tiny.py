@@ -93,8 +93,10 @@ def tokenization_config(**changes: Any) -> TokenizationConfig:
     config = TokenizationConfig(
         type="unigram",
         vocabulary_size=80,
+        vocabulary_file=None,
         lowercase=True,
         split_identifiers=True,
+        split_punctuation=True,
         max_source_tokens=20,
         max_target_tokens=8,
         word_vectors=None,

@@ -4,7 +4,8 @@ A ragged array is a flat file of values and an array of offsets: row i is ``valu
 """
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -13,6 +14,7 @@ import numpy.typing as npt
 
 from rlseq2seq.data.pairs import Pair
 from rlseq2seq.data.vocabulary import Vocabulary
+from rlseq2seq.processes import stream_chunks
 from rlseq2seq.token_ids import UNKNOWN
 
 # Pieces cannot hold a line break: sentencepiece reads it as white space.
@@ -41,14 +43,14 @@ class RaggedArray:
 
 class _RaggedWriter:
     def __init__(self, path: Path, dtype: npt.DTypeLike) -> None:
-        self._path, self._dtype = path, dtype
+        self._path, self._item_size = path, np.dtype(dtype).itemsize
         self._file = path.with_suffix(".bin").open("wb")
         self._offsets = array("q", [0])
 
-    def append(self, row: object) -> None:
-        values = np.asarray(row, self._dtype)
-        self._file.write(values.tobytes())
-        self._offsets.append(self._offsets[-1] + values.size)
+    def extend(self, rows: Iterable[bytes]) -> None:
+        for row in rows:
+            self._file.write(row)
+            self._offsets.append(self._offsets[-1] + len(row) // self._item_size)
 
     def __enter__(self) -> "_RaggedWriter":
         return self
@@ -81,44 +83,56 @@ class TokenStore:
         return self._texts[row].tobytes().decode()
 
 
-def write_store(folder: Path, split: str, pairs: Iterable[Pair], vocabulary: Vocabulary) -> dict[str, int]:
-    """Encode ``pairs`` into ``folder`` and return counts: pairs, tokens, unknown tokens, and texts that fill
-    the limits, as those do that were cut."""
-    facts = dict.fromkeys(
-        (
-            "pairs",
-            "source_tokens",
-            "target_tokens",
-            "copied_unknowns",
-            "unknown_targets",
-            "full_sources",
-            "full_targets",
-        ),
-        0,
-    )
-    config = vocabulary.config
+def write_store(
+    folder: Path, split: str, pairs: Iterable[Pair], vocabulary: Vocabulary, workers: int = 1
+) -> dict[str, int]:
+    """Encode ``pairs`` into ``folder``, in ``workers`` processes, and return counts: pairs, tokens, unknown tokens,
+    and texts that fill the limits, as those do that were cut. The files do not depend on ``workers``."""
+    facts = dict.fromkeys(_FACTS, 0)
     with (
         _RaggedWriter(folder / f"{split}_sources", np.int32) as sources,
         _RaggedWriter(folder / f"{split}_targets", np.int32) as targets,
         _RaggedWriter(folder / f"{split}_copies", np.uint8) as copies,
         _RaggedWriter(folder / f"{split}_texts", np.uint8) as texts,
     ):
-        for pair in pairs:
-            source = vocabulary.encode_source(pair.source)
-            target = vocabulary.encode_target(pair.target, source.copies)
-            sources.append(source.ids)
-            targets.append(target)
-            copies.append(_bytes(_SEPARATOR.join(source.copies)))
-            texts.append(_bytes(pair.target))
-            facts["pairs"] += 1
-            facts["source_tokens"] += len(source.ids)
-            facts["target_tokens"] += len(target)
-            facts["copied_unknowns"] += len(source.copies)
-            facts["unknown_targets"] += target.count(UNKNOWN)
-            facts["full_sources"] += len(source.ids) == config.max_source_tokens
-            facts["full_targets"] += len(target) == config.max_target_tokens
+        for rows, counts in stream_chunks(partial(_encode, vocabulary), pairs, workers, f"encode {split}"):
+            for writer, column in zip((sources, targets, copies, texts), zip(*rows, strict=True), strict=True):
+                writer.extend(column)
+            for fact, count in zip(_FACTS, counts, strict=True):
+                facts[fact] += count
     return facts
 
 
-def _bytes(text: str) -> npt.NDArray[np.uint8]:
-    return np.frombuffer(text.encode(), np.uint8)
+_FACTS = (
+    "pairs",
+    "source_tokens",
+    "target_tokens",
+    "copied_unknowns",
+    "unknown_targets",
+    "full_sources",
+    "full_targets",
+)
+
+
+def _encode(vocabulary: Vocabulary, pairs: Sequence[Pair]) -> tuple[list[tuple[bytes, ...]], list[int]]:
+    """The bytes of each pair's source, target, copies and text, and the `_FACTS` of all."""
+    config = vocabulary.config
+    rows: list[tuple[bytes, ...]] = []
+    counts = []
+    for pair in pairs:
+        source = vocabulary.encode_source(pair.source)
+        target = vocabulary.encode_target(pair.target, source.copies)
+        texts = (_SEPARATOR.join(source.copies).encode(), pair.target.encode())
+        rows.append((np.array(source.ids, np.int32).tobytes(), np.array(target, np.int32).tobytes(), *texts))
+        counts.append(
+            (
+                1,
+                len(source.ids),
+                len(target),
+                len(source.copies),
+                target.count(UNKNOWN),
+                len(source.ids) == config.max_source_tokens,
+                len(target) == config.max_target_tokens,
+            )
+        )
+    return rows, [sum(column) for column in zip(*counts, strict=True)]

@@ -8,17 +8,21 @@ Only a source that goes with them gives extended ids a meaning (See et al. 2017,
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
+from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from random import Random
+from typing import Any, NamedTuple
 
 import sentencepiece
 
 from rlseq2seq.config.base import parse
 from rlseq2seq.config.tokenization import TokenizationConfig
 from rlseq2seq.errors import UserError
+from rlseq2seq.processes import stream_chunks
 from rlseq2seq.token_ids import END, PAD, START, UNKNOWN
 
 MODEL_FILE = "tokenizer.model"
@@ -31,6 +35,8 @@ _PUNCTUATION = re.compile(r"([^\w\s])")
 _SPACE = "\u2581"
 _UNKNOWN_PIECES = re.compile(f"{_SPACE}[^{_SPACE}]*|[^{_SPACE}]+")
 _UNKNOWN_TEXT = "\u2047"  # a double question mark
+
+_SAMPLE = 32_000_000  # characters
 
 
 class EncodedSource(NamedTuple):
@@ -55,37 +61,36 @@ class Vocabulary:
         return len(self._pieces)
 
     @classmethod
-    def train(cls, sources: Iterable[str], targets: Iterable[str], config: TokenizationConfig) -> "Vocabulary":
-        """Learn the pieces from the training split.
+    def train(
+        cls, sources: Iterable[str], targets: Iterable[str], config: TokenizationConfig, workers: int = 1
+    ) -> "Vocabulary":
+        """Learn the pieces from the training split, as many sources as targets. They do not depend on ``workers``.
+
+        Memory grows with the number of distinct words; for ``unigram`` it is bounded.
 
         Raises:
             UserError: the texts do not hold as many pieces as ``config.vocabulary_size`` asks for.
         """
-        writer = io.BytesIO()
+        pairs = zip(sources, targets, strict=True)
         try:
-            sentencepiece.SentencePieceTrainer.train(
-                sentence_iterator=_training_texts(sources, targets, config),
-                model_writer=writer,
-                model_type=config.type,
-                vocab_size=config.vocabulary_size,
-                hard_vocab_limit=config.type == "bpe",
-                normalization_rule_name="nmt_nfkc_cf" if config.lowercase else "nmt_nfkc",
-                character_coverage=0.9995,
-                max_sentence_length=1 << 20,
-                split_digits=True,
-                pad_id=PAD,
-                unk_id=UNKNOWN,
-                bos_id=START,
-                eos_id=END,
-                num_threads=2,
-                minloglevel=2,
-            )
+            if config.type == "unigram":  # its first guess at pieces is of whole texts, at 23 bytes a character
+                return cls(_train(_sample(pairs, config), config), config)
+            counts = _count_words(pairs, config, workers)
+            return cls(_train(_emptying(counts), config, counted=True), config)
         except RuntimeError as error:
             raise UserError(
                 f"tokenization.vocabulary_size is {config.vocabulary_size}: sentencepiece cannot make a "
                 f"{config.type} vocabulary of that size from the training split ({_last_sentence(error)})"
             ) from None
-        return cls(writer.getvalue(), config)
+
+    @classmethod
+    def of_words(cls, words: Sequence[str], config: TokenizationConfig) -> "Vocabulary":
+        """Distinct words as `normalizer` leaves them, as pieces in this order."""
+        ranked = (f"{word}\t{len(words) - place}" for place, word in enumerate(words))
+        return cls(_train(ranked, config, counted=True), config)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _made_once, (self.model, self.config)
 
     def save(self, folder: Path) -> None:
         (folder / MODEL_FILE).write_bytes(self.model)
@@ -156,17 +161,105 @@ def prepare(text: str, config: TokenizationConfig, *, is_source: bool) -> str:
     """What sentencepiece is given: identifiers split into words, and for whole words, punctuation set apart."""
     if is_source and config.split_identifiers:
         text = _CAMEL_CASE.sub(" ", text).replace("_", " ")
-    if config.type == "word":
+    if config.type == "word" and config.split_punctuation:
         text = _PUNCTUATION.sub(r" \1 ", text)
     return text
 
 
-def _training_texts(sources: Iterable[str], targets: Iterable[str], config: TokenizationConfig) -> Iterator[str]:
-    """The part of each text that the model can see: a token is at least a character, and mostly part of a word."""
-    for text in sources:
-        yield " ".join(prepare(text, config, is_source=True).split()[: config.max_source_tokens])
-    for text in targets:
-        yield " ".join(prepare(text, config, is_source=False).split()[: config.max_target_tokens])
+def normalizer(config: TokenizationConfig) -> Callable[[str], str]:
+    """What becomes of a target before its words are looked up."""
+    rule = sentencepiece.SentencePieceNormalizer(rule_name=_rule_name(config))
+
+    def normalize(text: str) -> str:
+        normal: str = rule.normalize(prepare(text, config, is_source=False))
+        return normal.replace(_SPACE, " ")
+
+    return normalize
+
+
+@lru_cache(1)
+def _made_once(model: bytes, config: TokenizationConfig) -> Vocabulary:
+    """So that a process which is sent the same vocabulary with every piece of work reads it once."""
+    return Vocabulary(model, config)
+
+
+def _rule_name(config: TokenizationConfig) -> str:
+    return "nmt_nfkc_cf" if config.lowercase else "nmt_nfkc"
+
+
+def _train(lines: Iterable[str], config: TokenizationConfig, *, counted: bool = False) -> bytes:
+    """A model learned from texts, or where ``counted``, from lines of a word, a tab and how often it was seen."""
+    writer = io.BytesIO()
+    options: dict[str, Any] = {"input_format": "tsv"} if counted else {}
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines),
+        model_writer=writer,
+        model_type=config.type,
+        vocab_size=config.vocabulary_size,
+        hard_vocab_limit=config.type == "bpe",
+        normalization_rule_name=_rule_name(config),
+        # Rare characters are no pieces. But a word that has one may be frequent.
+        character_coverage=1.0 if config.type == "word" else 0.9995,
+        max_sentence_length=1 << 20,
+        split_digits=True,
+        pad_id=PAD,
+        unk_id=UNKNOWN,
+        bos_id=START,
+        eos_id=END,
+        num_threads=2,
+        minloglevel=2,
+        **options,
+    )
+    return writer.getvalue()
+
+
+def _seen_words(text: str, config: TokenizationConfig, *, is_source: bool) -> list[str]:
+    """The part of a text that the model can see: a token is at least a character, and mostly part of a word."""
+    limit = config.max_source_tokens if is_source else config.max_target_tokens
+    return prepare(text, config, is_source=is_source).split()[:limit]
+
+
+def _sample(pairs: Iterable[tuple[str, str]], config: TokenizationConfig) -> Iterator[str]:
+    """The seen part of the sources, then of the targets: of all, or where they have more than `_SAMPLE` characters,
+    of every pair whose random number is below the largest 1 / 2^n that leaves no more than that."""
+    random, share, size = Random(0), 1.0, 0
+    kept: list[tuple[float, str, str]] = []
+    for texts in pairs:
+        number = random.random()
+        if number >= share:
+            continue
+        source = " ".join(_seen_words(texts[0], config, is_source=True))
+        target = " ".join(_seen_words(texts[1], config, is_source=False))
+        kept.append((number, source, target))
+        size += len(source) + len(target)
+        while size > _SAMPLE:
+            share /= 2
+            kept = [row for row in kept if row[0] < share]
+            size = sum(len(source) + len(target) for _, source, target in kept)
+    yield from (source for _, source, _ in kept)
+    yield from (target for _, _, target in kept)
+
+
+def _count_words(pairs: Iterable[tuple[str, str]], config: TokenizationConfig, workers: int) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    for some in stream_chunks(partial(_count_some, config), pairs, workers, "count words"):
+        counts.update(some)
+    return counts
+
+
+def _count_some(config: TokenizationConfig, pairs: Sequence[tuple[str, str]]) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    for source, target in pairs:
+        counts.update(_seen_words(source, config, is_source=True))
+        counts.update(_seen_words(target, config, is_source=False))
+    return counts
+
+
+def _emptying(counts: Counter[str]) -> Iterator[str]:
+    """Words and counts as sentencepiece reads them, each freed as it is read."""
+    while counts:
+        word, count = counts.popitem()
+        yield f"{word}\t{count}"
 
 
 def _last_sentence(error: RuntimeError) -> str:
