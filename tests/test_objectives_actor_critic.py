@@ -33,7 +33,7 @@ from rlseq2seq.ops import mixture_log_probs
 from rlseq2seq.token_ids import END
 
 ACTORS: list[dict[str, Any]] = [
-    {"critic__actor": "advantage"},
+    {"critic__actor": "advantage", "critic__gae_lambda": 0.0},
     {"critic__actor": "all_actions"},
     {"critic__kind": "state_value"},
 ]
@@ -65,12 +65,14 @@ def places_of(rollouts: Rollouts, game: Game) -> Tensor:
 # --- the gradient
 
 UNBIASED = [
-    ({"critic__actor": "advantage"}, "exact"),
-    ({"critic__actor": "advantage", "critic__dueling": True}, "exact"),
-    ({"critic__actor": "all_actions"}, "exact"),
+    ({"critic__actor": "advantage", "critic__gae_lambda": 0.0}, "exact"),
+    ({"critic__actor": "advantage", "critic__gae_lambda": 0.0, "critic__dueling": True}, "exact"),
+    ({"critic__actor": "all_actions", "critic__gae_lambda": 0.0}, "exact"),
     ({"critic__kind": "state_value", "critic__gae_lambda": 0.0}, "exact"),
-    # Returns need no critic.
-    ({"critic__kind": "state_value", "critic__gae_lambda": 1.0}, "none"),
+    # Returns need no critic, and make up for one that is wrong.
+    ({"critic__actor": "advantage", "critic__gae_lambda": 1.0}, "wrong"),
+    ({"critic__actor": "all_actions", "critic__gae_lambda": 1.0}, "wrong"),
+    ({"critic__kind": "state_value", "critic__gae_lambda": 1.0}, "wrong"),
 ]
 
 
@@ -83,6 +85,8 @@ def test_gradient_is_that_of_the_expected_reward(device: torch.device, changes: 
     if critic == "exact":
         game = Game(model, batch, 2)
         teach(method.critic, game, game.action_values() if config.critic.kind == "q" else game.state_values())
+    else:
+        scramble(method.critic)
     torch.manual_seed(0)
     estimate = gradient(-method(read(model, batch), batch, 0).total, model)
     assert (estimate - exact).norm() / exact.norm() < 0.1

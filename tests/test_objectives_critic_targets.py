@@ -6,6 +6,7 @@ from torch import Tensor
 
 from rlseq2seq.models.critic import expectation
 from rlseq2seq.objectives.critic_targets import (
+    corrections,
     double_value,
     explained_variance,
     generalized_advantages,
@@ -74,6 +75,34 @@ def test_generalized_advantages_by_hand() -> None:
     assert generalized_advantages(rewards, values, lengths, 1.0, 1.0).tolist() == [[-3, -14, -36]]
     # A text of two words: 2 - 20, and 11 - 18 / 2.
     assert generalized_advantages(rewards, values, torch.tensor([2]), 1.0, 0.5)[0, :2].tolist() == [2, -18]
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.6, 1.0])
+@pytest.mark.parametrize("gamma", [1.0, 0.9])
+def test_corrections_are_the_sum_of_their_definition(gamma: float, smoothing: float) -> None:
+    torch.manual_seed(0)
+    lengths = torch.tensor([6, 1, 4, 3, 2, 5])
+    rewards, q, values = torch.randn(3, 6, 6, dtype=torch.float64).unbind()
+    found = corrections(rewards, q, values, lengths, gamma, smoothing)
+    for row, length in enumerate(lengths.tolist()):
+        v = [*values[row, :length].tolist(), 0.0]
+        for t in range(length):
+            expected = 0.0
+            for u in range(t, length):
+                error = rewards[row, u].item() + gamma * v[u + 1] - q[row, u].item()
+                expected += smoothing * (gamma * smoothing) ** (u - t) * error
+            assert found[row, t].item() == pytest.approx(expected)
+
+
+def test_corrections_by_hand() -> None:
+    rewards, q, values = tensor(1, 2, 4)[None], tensor(9, 30, 5)[None], tensor(10, 20, 40)[None]
+    # Errors are 1 + 20 - 9 = 12, 2 + 40 - 30 = 12, 4 - 5 = -1.
+    assert corrections(rewards, q, values, torch.tensor([3]), 1.0, 0.0).tolist() == [[0, 0, 0]]
+    assert corrections(rewards, q, values, torch.tensor([3]), 1.0, 1.0).tolist() == [[23, 11, -1]]
+    # With it, what a word is worth is its return 7, less what the later words were better than their states.
+    assert 9 + 23 == 7 - (30 - 20) - (5 - 40)
+    # A text of two words: 2 - 30, and 12 - 28 / 2, half of each.
+    assert corrections(rewards, q, values, torch.tensor([2]), 1.0, 0.5)[0, :2].tolist() == [-1, -14]
 
 
 def test_explained_variance_is_1_for_who_knows_and_0_for_who_says_the_same_of_all() -> None:

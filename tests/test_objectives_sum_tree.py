@@ -20,13 +20,11 @@ def test_sums_are_those_of_the_leaves_after_any_changes(leaves: int) -> None:
         # Of very different sizes, so that a sum that was only added to would be off.
         weights[changed] = 10 ** torch.empty(len(changed), dtype=torch.float64).uniform_(-8, 8)
         tree.set(changed, weights[changed])
-        first = len(tree.sums) // 2
-        found = tree.sums[first : first + leaves]
-        assert torch.equal(found, weights)
-        assert (tree.sums[first + leaves :] == 0).all()
-        inner = torch.arange(1, first)
-        assert torch.equal(tree.sums[inner], tree.sums[2 * inner] + tree.sums[2 * inner + 1])
-        torch.testing.assert_close(tree.sums[1], weights.sum(), rtol=1e-14, atol=0.0)
+        found = tree.weights.flatten()
+        assert torch.equal(found[:leaves], weights)
+        assert (found[leaves:] == 0).all()
+        assert torch.equal(tree.sums, tree.weights.cumsum(1)[:, -1])
+        torch.testing.assert_close(tree.sums.sum(), weights.sum(), rtol=1e-14, atol=0.0)
 
 
 def test_of_a_leaf_that_is_set_twice_the_later_weight_counts() -> None:
@@ -43,7 +41,7 @@ def test_a_draw_has_every_leaf_in_proportion_to_its_weight(count: int) -> None:
     tree, expected = filled(weights), weights / weights.sum()
     total, draws = torch.zeros(100, dtype=torch.float64), 200
     for _ in range(draws):
-        drawn = tree.draw(count, 100)
+        drawn = tree.draw(count)
         assert (drawn.diff() >= 0).all()
         counts = drawn.bincount(minlength=100)
         assert len(counts) == 100
@@ -61,7 +59,7 @@ def test_leaves_without_weight_are_never_drawn(count: int) -> None:
     torch.manual_seed(0)
     weights = torch.tensor([0.0, 0, 1, 0, 3, 0, 0, 2, 0], dtype=torch.float64)
     tree = filled(weights, leaves=13)
-    drawn = torch.cat([tree.draw(count, 9) for _ in range(300)])
+    drawn = torch.cat([tree.draw(count) for _ in range(300)])
     assert set(drawn.tolist()) == {2, 4, 7}
 
 
@@ -71,7 +69,7 @@ def test_the_very_end_of_the_sum_is_the_last_leaf(among: int, count: int, monkey
     # 1 minus the least there is, which rounding makes 1 where something is added to it.
     monkeypatch.setattr(torch, "rand", lambda n, dtype: torch.full((n,), 1 - 2**-53, dtype=dtype))
     tree = filled(torch.full((among,), 0.1, dtype=torch.float64), leaves=9)
-    drawn = tree.draw(count, among)
+    drawn = tree.draw(count)
     assert drawn[-1] == among - 1
     assert (drawn < among).all()
 
@@ -82,4 +80,4 @@ def test_the_very_beginning_of_the_sum_is_the_first_leaf_of_any_weight(
 ) -> None:
     monkeypatch.setattr(torch, "rand", lambda n, dtype: torch.zeros(n, dtype=dtype))
     weights = torch.tensor([0.0, 0, 0, 0, 0, 0.1, 0.1], dtype=torch.float64)
-    assert filled(weights).draw(count, 7)[0] == 5
+    assert filled(weights).draw(count)[0] == 5

@@ -1,6 +1,5 @@
 """The critic that knows what every word is worth, and how it learns from what was tried."""
 
-from collections.abc import Callable
 from copy import deepcopy
 from typing import NamedTuple
 
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 from rlseq2seq import ops
 from rlseq2seq.config.finetune import FinetuneConfig
 from rlseq2seq.models.critic import ActionCritic, expectation
-from rlseq2seq.objectives.critic_targets import double_value, temporal_difference
+from rlseq2seq.objectives.critic_targets import corrections, double_value, temporal_difference
 from rlseq2seq.objectives.critic_update import CriticUpdate
 from rlseq2seq.objectives.loss import Facts
 from rlseq2seq.objectives.replay import Replay, Replayed, Transitions
@@ -32,10 +31,10 @@ class Judged(NamedTuple):
     q: Tensor
     log_probs: Tensor
 
-    def advantages(self) -> Tensor:
-        """Q(s, a) - sum over a of pi(a | s) Q(s, a), [N, X]; no gradient flows into the critic."""
-        q, log_probs = self.q.detach(), self.log_probs.detach()
-        return q - expectation(q, log_probs)[:, None]
+    def of(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Q(s, y) of the ``tokens`` [N], and sum over a of pi(a | s) Q(s, a): [N]; no gradient flows into either."""
+        q = self.q.detach()
+        return _chosen(q, tokens), expectation(q, self.log_probs.detach())
 
 
 class ActionValues(nn.Module):
@@ -67,21 +66,32 @@ class ActionValues(nn.Module):
 
     @torch.no_grad()
     def advantages(self, rollouts: Rollouts) -> Tensor:
-        """Of the words that were sampled, [M]."""
-        return self._of_sampled(rollouts.scored, Judged.advantages)
+        """Of the words that were sampled, [M]: Q(s, y) - sum over a of pi(a | s) Q(s, a), and `corrections`."""
+        chosen, expected = self._of_sampled(rollouts.scored)
+        return chosen - expected + self.corrections(rollouts, chosen, expected)
+
+    @torch.no_grad()
+    def corrections(self, rollouts: Rollouts, chosen: Tensor, expected: Tensor) -> Tensor:
+        """What the rewards that followed add to ``chosen`` Q(s, y) [M], sum over a of pi(a | s) Q(s, a) being
+        ``expected`` [M]."""
+        rewards, place = rollouts.rewards, (rollouts.scored.row, rollouts.scored.step)
+        q, v = (torch.zeros_like(rewards).index_put(place, values.to(rewards)) for values in (chosen, expected))
+        found = corrections(rewards, q, v, rollouts.written.lengths, self._gamma, self._config.gae_lambda)
+        return found[place].to(chosen)
 
     @torch.no_grad()
     def predicted(self, rollouts: Rollouts) -> Tensor:
         """Q(s, y) of the words that were sampled, [M]: of what is to come, the part that is known."""
-        return self._of_sampled(rollouts.scored, lambda judged: judged.q)
+        return self._of_sampled(rollouts.scored)[0]
 
-    def _of_sampled(self, scored: Scored, values: Callable[[Judged], Tensor]) -> Tensor:
-        """``values`` of the sampled words, for a few states at a time: of all at once they would fill the memory."""
+    def _of_sampled(self, scored: Scored) -> tuple[Tensor, Tensor]:
+        """Q(s, y) of the sampled words and sum over a of pi(a | s) Q(s, a), [M], for a few states at a time: of all at
+        once they would fill the memory."""
         count = max(1, _VALUES_AT_ONCE // len(scored.mixture.weight))
         parts = [slice(start, start + count) for start in range(0, len(scored.tokens), count)]
-        return torch.cat(
-            [_chosen(values(self.judge(_rows(scored.mixture, rows))), scored.tokens[rows]) for rows in parts]
-        )
+        found = [self.judge(_rows(scored.mixture, rows)).of(scored.tokens[rows]) for rows in parts]
+        chosen, expected = zip(*found, strict=True)
+        return torch.cat(chosen), torch.cat(expected)
 
     def learn(self, rollouts: Rollouts, step: int) -> Facts:
         """Remember what was tried, and update the critic from that and earlier."""

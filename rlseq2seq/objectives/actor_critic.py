@@ -34,9 +34,10 @@ class ActorCritic:
     p(a | s_t) A(s_t, a) (``all_actions``; Bahdanau et al. 2017, arXiv:1607.07086, Eq. 5), divided as
     ``config.average`` says.
 
-    The advantages are those of a critic, `ActionValues` or `StateValues`, of the rewards that each word adds; ``kl``
-    and ``entropy`` are as in `PolicyGradient`. For ``warmup_updates`` the critic learns alone. It learns after the
-    policy's update, from samples that are older than that.
+    The advantages are those of a critic, `ActionValues` or `StateValues`, of the rewards that each word adds. With
+    ``all_actions``, what a sample adds to what the critic says of its own words (`corrections`) comes times
+    log p(y_t | s_t). ``kl`` and ``entropy`` are as in `PolicyGradient`. For ``warmup_updates`` the critic learns alone.
+    It learns after the policy's update, from samples that are older than that.
     """
 
     def __init__(self, setting: Setting, config: FinetuneConfig) -> None:
@@ -87,10 +88,14 @@ class ActorCritic:
         divisor = len(scored.row) if self._config.average == "token" else len(rollouts.written.tokens)
         if isinstance(self._values, ActionValues) and self._config.critic.actor == "all_actions":
             judged = self._values.judge(scored.mixture)
+            chosen, expected = judged.of(scored.tokens)
+            corrections = self._values.corrections(rollouts, chosen, expected)
             probs = judged.log_probs.exp()
             # Where a word is impossible, 0 log 0 and its gradient are 0.
             entropy = -(probs * judged.log_probs.masked_fill(probs == 0, 0)).sum()
-            gained = (probs * judged.advantages()).sum() + self._config.entropy * entropy
+            advantages = judged.q.detach() - expected[:, None]
+            sampled = judged.log_probs.gather(1, scored.tokens[:, None])[:, 0]
+            gained = (probs * advantages).sum() + (corrections * sampled).sum() + self._config.entropy * entropy
             return -gained / divisor, entropy.detach() / len(scored.row)
         weights = -self._values.advantages(rollouts) / divisor
         total, log_probs, entropies = scored.weighted(weights, -self._config.entropy / divisor)

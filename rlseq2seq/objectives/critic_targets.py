@@ -28,6 +28,22 @@ def generalized_advantages(rewards: Tensor, values: Tensor, lengths: Tensor, gam
     return discounted_sums(rewards + gamma * following - values, lengths, gamma * smoothing)
 
 
+def corrections(
+    rewards: Tensor, chosen: Tensor, expected: Tensor, lengths: Tensor, gamma: float, smoothing: float
+) -> Tensor:
+    """lambda * sum over u >= t of (gamma lambda)^(u - t) (r_u + gamma V_(u+1) - Q_u), V = 0 after the end: [N, T], for
+    rewards, Q of the sampled words (``chosen``) and V = sum over a of pi(a) Q(a) (``expected``) [N, T].
+
+    It is what a sample adds to Q(s_t, y_t) by Retrace on the policy's own samples (Munos et al. 2016, arXiv:1606.02647,
+    Eq. 3, c = lambda), gone lambda, ``smoothing``, of the way. 0 leaves Q as it is. With 1 the sum is the value of the
+    word in expectation, however wrong Q is, as in ACER (Wang et al. 2017, arXiv:1611.01224, Eq. 5).
+    """
+    place = torch.arange(rewards.shape[1], device=rewards.device)
+    inside = place < lengths[:, None]
+    following = torch.nn.functional.pad((expected * inside)[:, 1:], (0, 1))
+    return smoothing * discounted_sums(rewards + gamma * following - chosen, lengths, gamma * smoothing)
+
+
 def explained_variance(returns: Tensor, predicted: Tensor) -> Tensor:
     """1 - Var(G - predicted) / Var(G), [], of returns and predictions [n]: 1 for a critic that knows, 0 for a constant.
 

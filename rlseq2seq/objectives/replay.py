@@ -73,7 +73,9 @@ class Replay(nn.Module):
             self._fields.append(field)
             width += -(-field.bytes // _ALIGNMENT) * _ALIGNMENT
         # A transition's bytes lie side by side: to fetch one is one access to memory, and a sample is one transfer.
-        self.ring = _fixed(torch.zeros(config.capacity, width, dtype=torch.uint8, pin_memory=_PINNED))
+        # So do those of the one after it, the first once more after the last.
+        self._capacity = config.capacity
+        self.ring = _fixed(torch.zeros(config.capacity + 1, width, dtype=torch.uint8, pin_memory=_PINNED))
         self.pushed = _fixed(torch.zeros((), dtype=torch.int64))  # rows, ever
         self.tree = SumTree(config.capacity) if config.sampling == "prioritized" else None
         self.largest = _fixed(torch.ones((), dtype=torch.float64))  # priority so far
@@ -81,7 +83,7 @@ class Replay(nn.Module):
 
     def __len__(self) -> int:
         """How many transitions there are."""
-        return min(int(self.pushed), len(self.ring))
+        return min(int(self.pushed), self._capacity)
 
     @torch.no_grad()
     def push(self, transitions: Transitions) -> None:
@@ -93,14 +95,15 @@ class Replay(nn.Module):
         # A row and the one after it were pushed one after the other, but for the newest row, which ends a rollout.
         if not transitions.last[-1:].all():
             raise ValueError("rollouts are pushed whole: the last transition is not the last of one")
-        kept = min(len(transitions.last), len(self.ring))
+        kept = min(len(transitions.last), self._capacity)
         # Where a source is shorter 0 stays: padding, and attention to it.
         records = self.ring.new_zeros(kept, self.ring.shape[1], device=transitions.last.device)
         for field, values in zip(self._fields, transitions, strict=True):
             part = field.of(records)
             (part if part.dim() == 1 else part[:, : values.shape[1]]).copy_(values[-kept:])
-        rows = (self.pushed + torch.arange(kept)) % len(self.ring)
+        rows = (self.pushed + torch.arange(kept)) % self._capacity
         self.ring.index_copy_(0, rows, records.cpu())
+        self.ring[-1] = self.ring[0]
         if self.tree is not None:
             self.tree.set(rows, self.largest**self._exponent)
         self.pushed.add_(kept)
@@ -115,7 +118,7 @@ class Replay(nn.Module):
         if self.tree is None:
             rows, weights = torch.randint(len(self), (count,)), torch.ones(count)
         else:
-            rows = self.tree.draw(count, len(self))
+            rows = self.tree.draw(count)
             unscaled = self.tree.shares(rows) ** -importance  # N cancels out
             weights = (unscaled / unscaled.max()).float()
         now, then = self._take(rows, device)
@@ -132,13 +135,12 @@ class Replay(nn.Module):
 
     def _take(self, rows: Tensor, device: torch.device) -> tuple[Transitions, Transitions]:
         """What is in ``rows``, and in those after them."""
-        # In turns: the two are neighbours in memory.
-        both = torch.stack([rows, (rows + 1) % len(self.ring)], 1).flatten()
-        records = torch.empty(len(both), self.ring.shape[1], dtype=torch.uint8, pin_memory=_PINNED)
-        torch.index_select(self.ring, 0, both, out=records)
-        records = records.to(device, non_blocking=True)
-        now, then = (Transitions(*(field.given(records[i::2]) for field in self._fields)) for i in range(2))
-        return now, then
+        width = self.ring.shape[1]
+        records = torch.empty(len(rows), 2 * width, dtype=torch.uint8, pin_memory=_PINNED)
+        torch.index_select(self.ring.as_strided((self._capacity, 2 * width), (width, 1)), 0, rows, out=records)
+        pairs = records.to(device, non_blocking=True).view(len(rows), 2, width)
+        now, then = zip(*(field.given(pairs) for field in self._fields), strict=True)
+        return Transitions(*now), Transitions(*then)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Stay on the host, in the types it has, wherever the module around it goes."""
@@ -146,7 +148,7 @@ class Replay(nn.Module):
 
 
 class _Field(NamedTuple):
-    """A part of records [M, bytes]: from byte ``start`` on, values of a ``dtype`` and a ``shape``."""
+    """A part of records [..., bytes]: from byte ``start`` on, values of a ``dtype`` and a ``shape``."""
 
     start: int
     dtype: torch.dtype
@@ -157,12 +159,16 @@ class _Field(NamedTuple):
         return prod(self.shape) * self.dtype.itemsize
 
     def of(self, records: Tensor) -> Tensor:
-        """The field, a view [M, *shape]."""
-        return records[:, self.start : self.start + self.bytes].view(self.dtype).view(len(records), *self.shape)
+        """The field, a view [..., *shape]."""
+        part = records[..., self.start : self.start + self.bytes].view(self.dtype)
+        return part.view(*records.shape[:-1], *self.shape)
 
-    def given(self, records: Tensor) -> Tensor:
-        """The field, a tensor of its own, as wide as calculation has it."""
-        return self.of(records).to(_WIDER.get(self.dtype, self.dtype)).contiguous()
+    def given(self, pairs: Tensor) -> tuple[Tensor, Tensor]:
+        """The field of the one and of the other of ``pairs`` [n, 2, bytes], tensors of their own, as wide as
+        calculation has it."""
+        part = self.of(pairs).transpose(0, 1)
+        both = torch.empty(part.shape, dtype=_WIDER.get(self.dtype, self.dtype), device=part.device).copy_(part)
+        return both[0], both[1]
 
 
 def _fixed(values: Tensor) -> nn.Parameter:

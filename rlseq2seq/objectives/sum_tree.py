@@ -4,60 +4,50 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+# Operations on small tensors cost more than additions do: two wide levels are several times as fast as many of pairs.
+_SIBLINGS = 16
+
 
 class SumTree(nn.Module):
-    """Weights of ``leaves`` leaves, 0 at first, and above them sums of pairs up to the sum of all.
+    """Weights of ``leaves`` leaves, 0 at first, and above each few of them their sum.
 
-    Schaul et al. 2016 (arXiv:1511.05952, appendix B.2.1). n leaves are set, or drawn, by log2 ``leaves`` operations on
-    n numbers at most. A sum is always made anew from the two below it: rounding does not add up over changes.
+    Schaul et al. 2016 (arXiv:1511.05952, appendix B.2.1), but of two levels. n leaves are set by a few operations on
+    n rows, and drawn by as many and running sums over all of the upper level. A sum is always made anew from what is
+    below it: rounding does not add up over changes.
     """
 
     def __init__(self, leaves: int) -> None:
         super().__init__()
-        self._first = _power_of_two(leaves)
-        # The sum of all is in place 1, those that make i in 2 i and 2 i + 1, and leaves from `_first` on.
-        self.sums = nn.Parameter(torch.zeros(2 * self._first, dtype=torch.float64), requires_grad=False)
+        weights = torch.zeros(-(-leaves // _SIBLINGS), _SIBLINGS, dtype=torch.float64)
+        self.weights = nn.Parameter(weights, requires_grad=False)
+        self.sums = nn.Parameter(weights[:, 0].clone(), requires_grad=False)
 
     @torch.no_grad()
     def set(self, leaves: Tensor, weights: Tensor) -> None:
         """Set ``leaves`` [n] int64 to ``weights`` [n] float64; one that is there twice to the later."""
-        places = leaves + self._first
-        self.sums[places] = weights
-        level = self._first // 2
-        while level:
-            if level < len(leaves):  # then sums of all of it are cheaper
-                torch.add(*self.sums[2 * level : 4 * level].view(-1, 2).unbind(1), out=self.sums[level : 2 * level])
-            else:
-                places = places >> 1
-                self.sums[places] = self.sums.view(-1, 2).index_select(0, places).sum(1)
-            level //= 2
+        self.weights.view(-1)[leaves] = weights
+        parents = leaves // _SIBLINGS
+        # Running sums, as in a draw: another order of additions would be another sum.
+        self.sums[parents] = self.weights.index_select(0, parents).cumsum(1)[:, -1]
 
     def shares(self, leaves: Tensor) -> Tensor:
         """The probability [n] float64 that a draw is of each of ``leaves`` [n]."""
-        return self.sums[leaves + self._first] / self.sums[1]
+        return self.weights.view(-1).index_select(0, leaves) / self.sums.sum()
 
     @torch.no_grad()
-    def draw(self, count: int, among: int) -> Tensor:
-        """``count`` leaves [count] int64, in order, of the first ``among``, which are all that may weigh anything: one
-        from each of ``count`` equal parts of the sum of all. Randomness is PyTorch's global generator's."""
-        level = min(_power_of_two(count), self._first)
-        # Up to here the levels are narrower than the sample.
-        up_to = pad(self.sums[level : 2 * level].cumsum(0), (1, 0))
+    def draw(self, count: int) -> Tensor:
+        """``count`` leaves [count] int64, in order: one from each of ``count`` equal parts of the sum of all weights,
+        which is above 0. Randomness is PyTorch's global generator's."""
+        before = pad(self.sums.cumsum(0), (1, 0))
+        up_to = before[1:]
         left_over = (torch.arange(count) + torch.rand(count, dtype=torch.float64)) * (up_to[-1] / count)
-        places = torch.searchsorted(up_to[1:], left_over, right=True).clamp_(max=level - 1)
-        left_over -= up_to[places]
-        places += level
-        while level < self._first:
-            places *= 2
-            left = self.sums.index_select(0, places)
-            goes_right = left_over >= left
-            left_over -= left * goes_right
-            places += goes_right
-            level *= 2
-        # By rounding, as much may be left over as the last leaf weighs: that ends past it.
-        return (places - self._first).clamp_(max=among - 1)
+        parents = _first_above(up_to, left_over, up_to[-1])
+        left_over -= before.index_select(0, parents)
+        children = self.weights.index_select(0, parents).cumsum(1)
+        return parents * _SIBLINGS + _first_above(children, left_over[:, None], children[:, -1:]).view(-1)
 
 
-def _power_of_two(number: int) -> int:
-    """The smallest one that is no smaller."""
-    return 1 << (number - 1).bit_length()
+def _first_above(sums: Tensor, values: Tensor, total: Tensor) -> Tensor:
+    """Where the running ``sums`` first exceed each of ``values``; what rounding made the ``total``, or more, is
+    within the last weight that is not 0."""
+    return torch.searchsorted(sums, torch.minimum(values, total.nextafter(total.new_zeros(()))), right=True)
