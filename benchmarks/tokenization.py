@@ -69,7 +69,7 @@ def tokenize(train: Path, config: TokenizationConfig, folder: Path) -> tuple[Voc
 
 @contextmanager
 def measured() -> Iterator[list[float]]:
-    """Seconds, those of all processors, and the peak of MiB resident in this process, and in it and its children together."""
+    """Seconds, those of all processors, and the peak of MiB resident in this process, and with its children."""
     result, done = [0.0] * 4, threading.Event()
     start, worked = time.perf_counter(), sum(os.times()[:4])
 
