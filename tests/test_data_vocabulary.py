@@ -257,6 +257,12 @@ def test_the_most_frequent_words_are_learned_whatever_their_characters() -> None
     assert [pieces.decode([id_]) for id_ in range(END + 1, 9)] == ["x-ray's", "ω", "日本", "naïve", "w49"]
 
 
+def test_a_word_with_a_rare_character_is_learned() -> None:
+    texts = ["the sum of a"] * 3000 + ["naïve"] * 3  # one character in ten thousand
+    pieces = Vocabulary.train(texts, texts, tokenization_config(type="word", vocabulary_size=9))
+    assert pieces.decode([8]) == "naïve"
+
+
 def test_of_long_texts_a_sample_is_learned_from(monkeypatch: pytest.MonkeyPatch) -> None:
     texts, config, given = sentences(300), vocabulary("unigram").config, []
 
