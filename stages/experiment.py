@@ -110,7 +110,7 @@ def read_changes(path: Path, settings: Sequence[str]) -> Changes:
     if read_params() not in (params, wanted):
         raise UserError(
             f"{PARAMS} is neither as git has it nor as {path} wants it: commit your changes, or take them back "
-            f"(git restore {PARAMS})"
+            f"(git restore --staged --worktree {PARAMS})"
         )
     whole = RUNS / "experiments" / PARAMS
     whole.parent.mkdir(parents=True, exist_ok=True)

@@ -68,7 +68,7 @@ def test_an_experiment_is_run_recorded_and_run_again(project: Project) -> None:
     output = project.run(*COMMAND, status=2)
     assert "error: params.yaml is neither as git has it nor as experiments/tiny/params-cpu.yaml wants it" in output
     assert "Traceback" not in output
-    project.run("git", "restore", "params.yaml", "dvc.lock", "reports")
+    project.run("git", "restore", "--staged", "--worktree", "params.yaml", "dvc.lock", "reports")
     output = project.run(*COMMAND, f"data.files.train={corpus}", "finetune.batch_size=4", "evaluate.seed=5")
     assert "Running stage 'evaluate'" in output and "Running stage 'pretrain'" not in output
     assert found_record(project)["params"]["evaluate.seed"] == 5
@@ -77,7 +77,7 @@ def test_an_experiment_is_run_recorded_and_run_again(project: Project) -> None:
 
 def test_a_stage_that_fails_leaves_no_record(project: Project, tmp_path: Path) -> None:
     broken = project.copy(tmp_path / "broken")
-    broken.run("git", "restore", "params.yaml", "dvc.lock", "reports")
+    broken.run("git", "restore", "--staged", "--worktree", "params.yaml", "dvc.lock", "reports")
     (broken.folder / "experiments" / "tiny" / "metrics-cpu.json").unlink(missing_ok=True)
     output = broken.run(*COMMAND, "data.files.train=corpus/no_such.jsonl", status=2)
     assert "error: the experiment has not ended, as said above" in output and "corpus/no_such.jsonl" in output
