@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import pytest
 import torch
 from tiny import TableModel, every_sequence, move, random_batch
 from torch import Tensor, nn
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 from rlseq2seq.config.base import parse, read_params
 from rlseq2seq.config.finetune import FinetuneConfig
 from rlseq2seq.data.batches import Batch
+from rlseq2seq.decoding.single_path import sample
+from rlseq2seq.models.pointer_model import PointerModel
 from rlseq2seq.objectives.fine_tuning import FineTuning
 from rlseq2seq.objectives.loss import Loss
 from rlseq2seq.objectives.scoring import score_tokens
@@ -111,3 +114,17 @@ def expected_rewards(model: TableModel, batch: Batch, max_tokens: int = MAX_TOKE
     """The exact expectation [B] of the reward."""
     tokens, log_probs = everything(model, batch, max_tokens)
     return (log_probs.exp() * odd_rewards(tokens)[:, -1]).sum(1)
+
+
+def assert_log_probs_are_those_of_the_distribution_sampled(model: PointerModel, device: torch.device) -> None:
+    batch = move(random_batch(0, SIZE, copies=1, empty=True), device)
+    loss, recorder = run(model, batch, finetune_config("rloo", samples=3), seed=2)
+    torch.manual_seed(2)
+    memory = model.encode(batch.sources, batch.source_lengths)
+    rollouts = sample(model, memory, MAX_TOKENS, torch.rand(12, MAX_TOKENS, device=device))
+    assert torch.equal(rollouts.tokens, recorder.tokens[0])
+    scored = score_tokens(model, memory, rollouts.tokens, rollouts.lengths)
+    sums = scored.of_sequences(scored.log_probs, 12)
+    # The ratio of the two policies is 1 before the first update.
+    torch.testing.assert_close((sums - rollouts.scores).exp(), torch.ones_like(sums), atol=1e-9, rtol=0)
+    assert loss.facts["entropy"].item() == pytest.approx(-rollouts.scores.sum().item() / loss.tokens)

@@ -8,6 +8,7 @@ from objective_cases import (
     MAX_TOKENS,
     SIZE,
     Recorder,
+    assert_log_probs_are_those_of_the_distribution_sampled,
     everything,
     expected_rewards,
     finetune_config,
@@ -242,17 +243,7 @@ def test_samples_of_a_source_are_independent(device: torch.device) -> None:
 @pytest.mark.parametrize("coverage", [True, False])
 def test_log_probs_in_the_loss_are_those_of_the_distribution_sampled(device: torch.device, coverage: bool) -> None:
     model = tiny_model(SIZE, coverage=coverage).to(device)
-    batch = move(random_batch(0, SIZE, copies=1, empty=True), device)
-    loss, recorder = run(model, batch, finetune_config("rloo", samples=3), seed=2)
-    torch.manual_seed(2)
-    memory = model.encode(batch.sources, batch.source_lengths)
-    rollouts = sample(model, memory, MAX_TOKENS, torch.rand(12, MAX_TOKENS, device=device))
-    assert torch.equal(rollouts.tokens, recorder.tokens[0])
-    scored = score_tokens(model, memory, rollouts.tokens, rollouts.lengths)
-    sums = scored.of_sequences(scored.log_probs, 12)
-    # The ratio of the two policies is 1 before the first update.
-    torch.testing.assert_close((sums - rollouts.scores).exp(), torch.ones_like(sums), atol=1e-9, rtol=0)
-    assert loss.facts["entropy"].item() == pytest.approx(-rollouts.scores.sum().item() / loss.tokens)
+    assert_log_probs_are_those_of_the_distribution_sampled(model, device)
 
 
 @pytest.mark.parametrize("method", METHODS)
