@@ -65,6 +65,12 @@ def test_published_splits_stay_what_they_are() -> None:
     assert notes == "origin: here"
 
 
+def test_a_row_whose_id_is_none_gets_one() -> None:
+    readers: dict[str, Any] = {name: rows(("a", "b")) for name in SPLITS}
+    readers["train"] = lambda: iter([{"source": "a", "target": "b", "id": None}])
+    assert split(readers)[0]["train"] == [Pair("train:1", "a", "b")]
+
+
 def test_rows_that_lack_a_text_are_left_out_and_counted() -> None:
     readers = {name: rows(("a", "b")) for name in SPLITS}
     readers["train"] = rows(("a", "b"), ("", "c"), ("d", " \n"), (None, "e"), ("f", None), ("g", "h"))

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from rlseq2seq.data.pairs import SPLITS, Corpus, Pair
 from rlseq2seq.errors import UserError
 
-# What a `Pair` is made of; ``id`` may be left out. Blank sources and targets are for `assemble` to see to.
+# What a `Pair` is made of; ``id`` may be left out or None. Blank sources and targets are for `assemble` to see to.
 Rows = Iterator[dict[str, Any]]
 Readers = Mapping[str, Callable[[], Rows]]
 
@@ -88,7 +88,7 @@ def _pairs(rows: Rows, split: str, facts: dict[str, int]) -> Iterator[Pair]:
     blank = 0
     for count, row in enumerate(tqdm(rows, desc=f"reading {split}", unit=" pairs", delay=2), start=1):
         if all((row[key] or "").strip() for key in ("source", "target")):
-            yield Pair(**{"id": f"{split}:{count}", **row})
+            yield Pair(**{**row, "id": row.get("id") or f"{split}:{count}"})
         else:
             blank += 1
     facts[f"skipped_blank_{split}"] = blank
