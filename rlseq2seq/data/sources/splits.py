@@ -36,9 +36,13 @@ def split_named_in(path: str | PurePosixPath) -> str | None:
 
 
 def by_split(paths: Iterable[Path], folder: Path) -> dict[str, list[Path]]:
-    """Paths by the split that each names within ``folder``, in order; those that name none are left out."""
+    """Paths by the split that each names within ``folder``, in order; those that name none are left out, and so is a
+    ``.gz`` whose content is there unpacked too: each pair would be read twice."""
     found: dict[str, list[Path]] = {}
-    for path in sorted(paths):
+    there = set(paths)
+    for path in sorted(there):
+        if path.suffix == ".gz" and path.with_suffix("") in there:
+            continue
         if split := split_named_in(path.relative_to(folder).as_posix()):
             found.setdefault(split, []).append(path)
     return found
