@@ -61,6 +61,12 @@ def test_a_column_that_is_missing_or_no_text_is_named(path: Path) -> None:
         read(path, {"source": "article", "target": "id"})
 
 
+@pytest.mark.parametrize("kind", [pa.string_view(), pa.dictionary(pa.int32(), pa.string())], ids=str)
+def test_text_however_it_is_kept(kind: pa.DataType, path: Path) -> None:
+    write_parquet(path, article=pa.array(["a", "b", "a"]).cast(kind), highlights=["c", "d", "e"])
+    assert [row["source"] for row in read(path)] == ["a", "b", "a"]
+
+
 def test_an_optional_column_of_numbers_is_left_out(path: Path) -> None:
     write_parquet(path, id=[1, 2], article=["a", "b"], highlights=["c", "d"])
     assert read(path, id="id") == [{"source": "a", "target": "c"}, {"source": "b", "target": "d"}]

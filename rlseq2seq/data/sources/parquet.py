@@ -67,7 +67,9 @@ def _check_text(name: str, schema: pa.Schema, path: Path) -> None:
 
 
 def _is_text(field: pa.Field) -> bool:
-    return bool(pa.types.is_string(field.type) or pa.types.is_large_string(field.type))
+    """As pandas (a category is a dictionary), polars (views) and the hub write it."""
+    kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def _column(batch: pa.RecordBatch, name: str) -> pa.Array:
