@@ -2,7 +2,7 @@
 # make test     environment, extension, and every check
 # make build    environment and extension
 # make asan     the operators' tests under AddressSanitizer and UBSan
-# make compare  every method against likelihood, in some 100 minutes on two cores (experiments/README.md)
+# make compare  every method against likelihood, in some 130 minutes on two cores (experiments/README.md)
 # make experiment PARAMS=experiments/multi30k/params-cpu.yaml [SET="data.path=/data/multi30k"]
 #               the pipeline on that corpus with those parameters, and its record (experiments/README.md)
 # make bench    every benchmark with a bar, in some five minutes; wants two idle cores

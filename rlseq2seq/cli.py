@@ -168,16 +168,25 @@ def _show(options: argparse.Namespace) -> None:
         raise UserError(
             f"{options.predictions} cannot be read ({error.strerror}): `dvc repro` makes it, `dvc checkout` restores it"
         ) from None
+    except UnicodeDecodeError:
+        raise UserError(f"{options.predictions} is not what the stage evaluate writes: name its file") from None
     chosen = sorted(random.Random(options.seed).sample(range(len(lines)), min(options.count, len(lines))))
     for place in chosen:
-        row = json.loads(lines[place])
-        texts = {"source": row["source"], "target": row["target"], **row["outputs"]}
+        texts = _texts(lines[place], f"{options.predictions}, line {place + 1}")
         width = max(map(len, texts))
         print(f"test pair {place + 1} of {len(lines):,}")
         for name, text in texts.items():
             first, others = f"  {name:{width}}  ", " " * (width + 4)
             print(textwrap.fill(text or "(nothing)", 110, initial_indent=first, subsequent_indent=others))
         print()
+
+
+def _texts(line: str, place: str) -> dict[str, str]:
+    try:
+        row = json.loads(line)
+        return {"source": row["source"], "target": row["target"], **row["outputs"]}
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{place} is not what the stage evaluate writes: name its file") from None
 
 
 def read_sources(name: str, form: str) -> list[Source]:

@@ -4,6 +4,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from itertools import chain, islice
 from multiprocessing import get_context, parent_process
@@ -11,6 +12,8 @@ from threading import Thread
 from typing import TypeVar
 
 from tqdm import tqdm
+
+from rlseq2seq.errors import UserError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -46,6 +49,9 @@ def stream_chunks(
         workers: processes at most; with 1, or one chunk of work, none is started.
         title: of the progress bar, which shows after two seconds.
         total: how many items there are, where that is known.
+
+    Raises:
+        UserError: a process was killed.
     """
     iterator = iter(items)
     chunks = iter(lambda: list(islice(iterator, CHUNK)), [])
@@ -68,14 +74,19 @@ def _in_processes(
     function: Callable[[Sequence[Item]], Result], chunks: Iterable[Sequence[Item]], workers: int
 ) -> Iterator[tuple[int, Result]]:
     pending: deque[tuple[int, Future[Result]]] = deque()
-    with process_pool(workers) as pool:
-        for chunk in chunks:
-            pending.append((len(chunk), pool.submit(function, chunk)))
-            if len(pending) > 2 * workers:  # every process has one in work and one waiting
-                count, future = pending.popleft()
+    try:
+        with process_pool(workers) as pool:
+            for chunk in chunks:
+                pending.append((len(chunk), pool.submit(function, chunk)))
+                if len(pending) > 2 * workers:  # every process has one in work and one waiting
+                    count, future = pending.popleft()
+                    yield count, future.result()
+            for count, future in pending:
                 yield count, future.result()
-        for count, future in pending:
-            yield count, future.result()
+    except BrokenProcessPool:
+        raise UserError(
+            "a working process was killed, as systems do that run out of memory: set runtime.workers to fewer"
+        ) from None
 
 
 def process_pool(workers: int) -> ProcessPoolExecutor:

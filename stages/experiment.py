@@ -101,11 +101,7 @@ def read_changes(path: Path, settings: Sequence[str]) -> Changes:
     params = YAML(typ="safe").load(committed)
     changes = changes_of(read_params(path), params, str(path))
     for text in settings:
-        key, _, value = text.partition("=")
-        try:
-            changes |= changes_of(nested(key, YAML(typ="safe").load(value)), params, text)
-        except YAMLError:
-            raise UserError(f"{text} is not KEY=VALUE with a value in YAML: write it as in params.yaml") from None
+        changes |= changes_of(_setting(text), params, text)
     wanted = changed(params, changes)
     if read_params() not in (params, wanted):
         raise UserError(
@@ -117,6 +113,16 @@ def read_changes(path: Path, settings: Sequence[str]) -> Changes:
     YAML().dump(wanted, whole)
     check_params(whole)
     return changes
+
+
+def _setting(text: str) -> dict[str, Any]:
+    key, equals, value = text.partition("=")
+    try:
+        if equals:
+            return nested(key, YAML(typ="safe").load(value))
+    except YAMLError:
+        pass
+    raise UserError(f"{text} is not KEY=VALUE with a value in YAML: write it as in params.yaml")
 
 
 def run_pipeline(changes: Changes, times: StageTimes) -> None:

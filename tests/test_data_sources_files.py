@@ -118,6 +118,7 @@ def test_lines_are_read_as_they_are_asked_for(tmp_path: Path) -> None:
     [
         ("jsonl", '{"source": "a"', r"line 2 is not JSON \(Expecting ',' delimiter\): write one object a line"),
         ("jsonl", "[" * 100_000, r"line 2 is not JSON \(nested too deep\)"),
+        ("jsonl", '{"source": "a", "n": ' + "1" * 5000 + "}", r"line 2 is not JSON \(a number of too many digits\)"),
         ("jsonl", "[1]", "line 2 is not an object"),
         ("jsonl", '{"source": "a"}', "line 2 has no target"),
         ("jsonl", '{"target": "a"}', "line 2 has no source"),

@@ -101,6 +101,14 @@ def test_the_hub_s_own_conversion_where_the_publisher_has_no_parquet(server: Fil
     assert pairs(hub.load(DATASET, None)) == {split: [(text, text) for text in sources] for split in SPLITS}
 
 
+def test_a_conversion_that_has_but_the_beginning_is_told(tmp_path: Path) -> None:
+    for split in ("partial-train", "validation", "test"):
+        write_parquet(tmp_path / "default" / split / "0000.parquet", text=["a"], summary=["b"])
+    corpus = hub.load(DATASET, str(tmp_path))
+    assert pairs(corpus) == {split: [("a", "b")] for split in SPLITS}
+    assert "converted the beginning of this dataset alone" in corpus.notes[-1]
+
+
 def test_a_dataset_of_several_versions(server: FileServer, tmp_path: Path) -> None:
     files = parquet_files(tmp_path, "1.0.0/", target="old") | parquet_files(tmp_path, "2.0.0/")
     publish(server, files)

@@ -92,6 +92,11 @@ def test_a_folder_without_the_test_set_halves_validation(folder: Path) -> None:
     assert "halved" in corpus.notes[-1]
 
 
+def test_another_test_set_is_not_made_of_the_validation_split(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"has no test_2017_mscoco\.en\.gz: put it there, or name another folder"):
+        multi30k.load(Multi30kConfig("en", "de", "test_2017_mscoco"), str(folder))
+
+
 def test_a_file_that_is_missing_short_or_damaged(folder: Path) -> None:
     target = folder / "train.de.gz"
     content = target.read_bytes()

@@ -61,6 +61,24 @@ def test_a_column_that_is_missing_or_no_text_is_named(path: Path) -> None:
         read(path, {"source": "article", "target": "id"})
 
 
+@pytest.mark.parametrize("kind", [pa.string_view(), pa.dictionary(pa.int32(), pa.string())], ids=str)
+def test_text_however_it_is_kept(kind: pa.DataType, path: Path) -> None:
+    write_parquet(path, article=pa.array(["a", "b", "a"]).cast(kind), highlights=["c", "d", "e"])
+    assert [row["source"] for row in read(path)] == ["a", "b", "a"]
+
+
+def test_an_optional_column_of_numbers_is_left_out(path: Path) -> None:
+    write_parquet(path, id=[1, 2], article=["a", "b"], highlights=["c", "d"])
+    assert read(path, id="id") == [{"source": "a", "target": "c"}, {"source": "b", "target": "d"}]
+
+
+def test_text_that_is_not_utf_8(path: Path) -> None:
+    column = pa.array([b"\xff\xfe"], pa.binary())
+    write_parquet(path, article=pa.Array.from_buffers(pa.string(), 1, column.buffers()), highlights=["x"])
+    with pytest.raises(UserError, match=r"\.parquet has text that is not UTF-8: make or copy it again$"):
+        read(path)
+
+
 def test_a_file_that_is_cut_short_or_none(path: Path) -> None:
     content = write_parquet(path, article=[f"{n * n * n}" for n in range(999)], highlights=["x"] * 999)
     for damaged in (content[:-20], content[: len(content) // 2], b"", b"<html>no parquet</html>" * 9):

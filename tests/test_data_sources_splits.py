@@ -43,6 +43,12 @@ def test_folders_around_the_corpus_name_no_split() -> None:
     assert by_split(paths, folder) == {"train": [paths[1], paths[0]], "validation": [paths[2]]}
 
 
+def test_a_file_that_is_there_packed_and_unpacked_is_read_once() -> None:
+    folder = Path("/data")
+    paths = [folder / name for name in ("train.jsonl", "train.jsonl.gz", "train-2.jsonl.gz", "test.jsonl.gz")]
+    assert by_split(iter(paths), folder) == {"train": [paths[2], paths[0]], "test": [paths[3]]}
+
+
 def rows(*texts: tuple[str | None, str | None], **more: str) -> Any:
     return lambda: iter([{"source": source, "target": target, **more} for source, target in texts])
 
@@ -63,6 +69,12 @@ def test_published_splits_stay_what_they_are() -> None:
     }
     assert facts == dict.fromkeys(("skipped_blank_train", "skipped_blank_validation", "skipped_blank_test"), 0)
     assert notes == "origin: here"
+
+
+def test_a_row_whose_id_is_none_gets_one() -> None:
+    readers: dict[str, Any] = {name: rows(("a", "b")) for name in SPLITS}
+    readers["train"] = lambda: iter([{"source": "a", "target": "b", "id": None}])
+    assert split(readers)[0]["train"] == [Pair("train:1", "a", "b")]
 
 
 def test_rows_that_lack_a_text_are_left_out_and_counted() -> None:

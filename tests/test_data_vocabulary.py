@@ -65,6 +65,14 @@ def test_case_is_kept_when_asked() -> None:
     assert pieces.encode_target("return the Sum")[0] == UNKNOWN
 
 
+def test_a_mark_on_a_letter_is_a_part_of_its_word() -> None:
+    texts = ["हिन्दी में , cafe\u0301 !"] * 9
+    config = tokenization_config(type="word", vocabulary_size=30, split_punctuation=True)
+    pieces = Vocabulary.train(texts, texts, config)
+    ids = pieces.encode_target("में cafe\u0301, हिन्दी!")
+    assert [pieces.decode([id_]) for id_ in ids[:-1]] == ["में", "café", ",", "हिन्दी", "!"]
+
+
 @given(kinds, any_text)
 @example("char", "</s>")
 @example("unigram", "a </s> b <s> <pad> <unk>")

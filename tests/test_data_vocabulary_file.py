@@ -53,10 +53,10 @@ def test_words_of_tokenised_texts_are_found_whole(tmp_path: Path) -> None:
 
 
 def test_words_that_no_text_can_hold_are_skipped(tmp_path: Path) -> None:
-    (tmp_path / "vocab").write_text("The 9\nthe 8\n0800\u00a0555 7\n2 1/2 7\nend 6\nthe 5\n's 4\n½ 3\n")
+    (tmp_path / "vocab").write_text("The 9\nthe 8\n0800\u00a0555 7\n\u00a0 7\n2 1/2 7\nend 6\nthe 5\n's 4\n½ 3\n")
     config = tokenization_config(type="word")
     found = read_words(tmp_path / "vocab", 96, normalizer(config))
-    assert (found.words, found.skipped) == (["the", "end", "1\u20442"], 5)
+    assert (found.words, found.skipped) == (["the", "end", "1\u20442"], 6)
     cased = read_words(tmp_path / "vocab", 96, normalizer(tokenization_config(type="word", lowercase=False)))
     assert cased.words == ["The", "the", "end", "1\u20442"]
 

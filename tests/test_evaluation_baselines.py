@@ -29,6 +29,11 @@ def test_lead_3_are_three_sentences_or_what_there_is() -> None:
     ]
 
 
+def test_blank_lines_are_no_sentences() -> None:
+    pairs = [_pair("\nOne.\n \t\nTwo\n \n\nThree. Four.", "x"), _pair(" \n ", "x")]
+    assert baseline_outputs(["lead_3"], pairs, words=1, workers=1)["lead_3"] == ["One.\nTwo\nThree.", ""]
+
+
 def test_the_greedy_oracle_adds_sentences_while_they_help_and_keeps_their_order() -> None:
     # The first would add three words that are out of order.
     source = "Four five six. Nothing of it. One two three four. Not this one."

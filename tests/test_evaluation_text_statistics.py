@@ -1,3 +1,5 @@
+import tracemalloc
+
 import pytest
 
 from rlseq2seq.evaluation.text_statistics import text_statistics
@@ -54,3 +56,12 @@ def test_punctuation_is_marks_and_symbols_in_any_alphabet(text: str, share: floa
 def test_each_text_needs_its_source() -> None:
     with pytest.raises(ValueError):
         text_statistics(["a", "b"], ["a"])
+
+
+def test_the_words_of_the_sources_are_not_all_held_at_once() -> None:
+    sources = [" ".join(f"w{i}x{j}" for j in range(500)) for i in range(40)]
+    tracemalloc.start()
+    text_statistics(["a"] * 40, sources)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 500_000  # those of all are over a million bytes, the n-grams of one some 200,000

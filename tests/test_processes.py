@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import psutil
+import pytest
 
+from rlseq2seq.errors import UserError
 from rlseq2seq.processes import CHUNK, map_chunks, stream_chunks
 
 SLOW = """
@@ -49,6 +51,15 @@ def test_a_stream_is_read_as_its_results_are_taken_in_order() -> None:
 def test_one_worker_is_this_process() -> None:
     results = map_chunks(_number_and_process, range(CHUNK + 1), 1, "numbers")
     assert results == [(n, os.getpid()) for n in range(CHUNK + 1)]
+
+
+def _end_process(chunk: Sequence[int]) -> list[int]:
+    os._exit(9)
+
+
+def test_a_worker_that_is_killed_is_told() -> None:
+    with pytest.raises(UserError, match=r"^a working process was killed.*: set runtime\.workers to fewer$"):
+        map_chunks(_end_process, range(9 * CHUNK), 1 + 1, "ending")
 
 
 def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:

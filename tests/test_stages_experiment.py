@@ -1,6 +1,7 @@
 """An experiment, from its parameters to its record, on a small corpus in a clone of its own."""
 
 import json
+import re
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 from pipeline_helpers import Project, make_project
 
+from rlseq2seq.errors import UserError
 from stages import experiment
 from stages.experiment import StageTimes
 
@@ -83,6 +85,18 @@ def test_a_stage_that_fails_leaves_no_record(project: Project, tmp_path: Path) -
     assert "error: the experiment has not ended, as said above" in output and "corpus/no_such.jsonl" in output
     assert "Traceback" not in output
     assert not (broken.folder / "experiments" / "tiny" / "metrics-cpu.json").exists()
+
+
+@pytest.mark.parametrize("text", ["data.path", "data.path=[", "finetune.no_such=1"])
+def test_a_setting_that_is_none_is_told(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    params = (Path(__file__).parents[1] / "params.yaml").read_text()
+    monkeypatch.setattr(experiment, "_git", lambda *_: params)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text(params)
+    (tmp_path / "other.yaml").write_text("finetune: {updates: 2}\n")
+    with pytest.raises(UserError, match=rf"^{re.escape(text)}.* (is not KEY=VALUE|is not a parameter)"):
+        experiment.read_changes(Path("other.yaml"), [text])
+    assert experiment.read_changes(Path("other.yaml"), ["data.path="]) == {"finetune.updates": 2, "data.path": None}
 
 
 def test_seconds_are_those_of_all_processes_that_went_on_with_a_stage(

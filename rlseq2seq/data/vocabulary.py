@@ -8,6 +8,7 @@ Only a source that goes with them gives extended ids a meaning (See et al. 2017,
 import io
 import json
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
@@ -29,7 +30,7 @@ MODEL_FILE = "tokenizer.model"
 CONFIG_FILE = "tokenizer.json"
 
 _CAMEL_CASE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
-_PUNCTUATION = re.compile(r"([^\w\s])")
+_PUNCTUATION = re.compile(r"[^\w\s]")
 
 # Sentencepiece marks the beginning of a word with this, and gives a run of unknown pieces as one.
 _SPACE = "\u2581"
@@ -162,8 +163,14 @@ def prepare(text: str, config: TokenizationConfig, *, is_source: bool) -> str:
     if is_source and config.split_identifiers:
         text = _CAMEL_CASE.sub(" ", text).replace("_", " ")
     if config.type == "word" and config.split_punctuation:
-        text = _PUNCTUATION.sub(r" \1 ", text)
+        text = _PUNCTUATION.sub(_apart, text)
     return text
+
+
+def _apart(match: re.Match[str]) -> str:
+    """A mark by itself; but accents and vowel signs, which are no letters either, stay with theirs."""
+    mark = match[0]
+    return mark if unicodedata.category(mark)[0] == "M" else f" {mark} "
 
 
 def normalizer(config: TokenizationConfig) -> Callable[[str], str]:

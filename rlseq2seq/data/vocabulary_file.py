@@ -19,7 +19,7 @@ def read_words(path: Path, count: int, normalize: Callable[[str], str]) -> FileW
     """The first ``count`` words of ``path`` that texts can hold, in the file's order.
 
     Args:
-        path: a word and how often it was seen a line, separated by white space, most frequent first; ``.gz`` or not.
+        path: a word, spaces or a tab, and how often it was seen, a line; most frequent first; ``.gz`` or not.
         count: words at most; the file may have fewer.
         normalize: what is done to a text before its words are looked up. A word that it changes into one that came
             before, or into several words or none, is skipped: in lower case, "The" is "the".
@@ -49,9 +49,9 @@ def read_words(path: Path, count: int, normalize: Callable[[str], str]) -> FileW
 
 def _word(line: bytes, where: str) -> str:
     try:
-        word, times = line.decode().rsplit(maxsplit=1)
+        word, times = line.rsplit(maxsplit=1)  # as bytes, so that a no-break space is a word: one that is skipped
         if int(times) >= 0:
-            return word
+            return word.decode()
     except ValueError:  # of the decoding, of a missing field, of a count that is none
         pass
     raise UserError(f"{where} is no word and its count: correct or take out the line") from None

@@ -74,8 +74,8 @@ def greedy_oracle(source: str, targets: Sequence[str]) -> str:
 
 
 def _sentences(source: str) -> list[str]:
-    """Sentences and lines."""
-    return _SENTENCE_END.split(source)
+    """Sentences and lines, without blank ones."""
+    return [sentence for sentence in _SENTENCE_END.split(source) if sentence.strip()]
 
 
 def oracle(pairs: Sequence[Pair], words: int, workers: int) -> list[str]:
@@ -92,7 +92,7 @@ def _best_sentences(chunk: Sequence[tuple[str, tuple[str, ...], int]]) -> list[s
     scorer = RougeScorer(["rougeL"], tokenizer=StemmingTokenizer())
     best = []
     for source, targets, words in chunk:
-        sentences = [cut_words(sentence, words) for sentence in _sentences(source)]
+        sentences = [cut_words(sentence, words) for sentence in _sentences(source)] or [""]
         scores = [scorer.score_multi(targets, sentence)["rougeL"].fmeasure for sentence in sentences]
         best.append(sentences[scores.index(max(scores))])
     return best

@@ -4,6 +4,7 @@ A reward that can be cheated shows here first: rows of commas, loops, empty or e
 """
 
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 
 from rlseq2seq.rewards.words import split_words
@@ -29,17 +30,14 @@ def text_statistics(texts: Sequence[str], sources: Sequence[str]) -> dict[str, f
         ValueError: ``texts`` and ``sources`` differ in length.
     """
     words = [split_words(text, "surface") for text in texts]
-    inputs = [split_words(source, "surface") for source in sources]
     total = sum(map(len, words))
-    statistics = {
+    return {
         "words": total / max(len(words), 1),
         "empty": sum(not text for text in words),
         "repetition": _repetition(words),
         "punctuation": sum(_is_punctuation(word) for text in words for word in text) / max(total, 1),
+        **_novelty(words, sources),
     }
-    for n in (1, 2, 3):
-        statistics[f"novel_{n}"] = _novelty(words, inputs, n)
-    return statistics
 
 
 def _is_punctuation(word: str) -> bool:
@@ -52,14 +50,15 @@ def _repetition(texts: Sequence[list[str]]) -> float:
     return (count - sum(len(set(text)) for text in trigrams)) / max(count, 1)
 
 
-def _novelty(texts: Sequence[list[str]], sources: Sequence[list[str]], n: int) -> float:
-    count = novel = 0
+def _novelty(texts: Sequence[list[str]], sources: Sequence[str]) -> dict[str, float]:
+    count, novel = Counter[int](), Counter[int]()
     for text, source in zip(texts, sources, strict=True):
-        known = set(_ngrams(source, n))
-        ngrams = _ngrams(text, n)
-        count += len(ngrams)
-        novel += sum(ngram not in known for ngram in ngrams)
-    return novel / max(count, 1)
+        words = split_words(source, "surface")  # of one at a time: those of all may be gigabytes
+        for n in (1, 2, 3):
+            known, ngrams = set(_ngrams(words, n)), _ngrams(text, n)
+            count[n] += len(ngrams)
+            novel[n] += sum(ngram not in known for ngram in ngrams)
+    return {f"novel_{n}": novel[n] / max(count[n], 1) for n in (1, 2, 3)}
 
 
 def _ngrams(words: list[str], n: int) -> list[tuple[str, ...]]:

@@ -52,9 +52,12 @@ def open_splits(dataset: HubConfig, path: str | None, terms: str) -> tuple[Reade
             f"{path or dataset.name} has no parquet files named by split, such as train-00000-of-00001.parquet: put "
             "them there, or name another folder (data.path)"
         )
+    notes = [origin, *([f"terms: {terms}"] if terms else [])]
+    if any(part.startswith("partial-") for path in files for part in path.relative_to(folder).parts):
+        notes.append("the hub has converted the beginning of this dataset alone: what follows it is not here")
     columns = {"source": dataset.source, "target": dataset.target}
     readers = {split: partial(parquet_rows, paths, columns, {"id": "id"}) for split, paths in splits.items()}
-    return readers, [origin, *([f"terms: {terms}"] if terms else [])]
+    return readers, notes
 
 
 def _of_config(files: Sequence[Path], folder: Path, dataset: HubConfig) -> list[Path]:

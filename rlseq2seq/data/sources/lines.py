@@ -35,8 +35,9 @@ def json_objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         where = f"{path}, line {number}"
         try:
             values = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            reason = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deep"
+        except (ValueError, RecursionError) as error:
+            others = "nested too deep" if isinstance(error, RecursionError) else "a number of too many digits"
+            reason = error.msg if isinstance(error, json.JSONDecodeError) else others
             example = '{"source": "...", "target": "..."}'
             raise UserError(f"{where} is not JSON ({reason}): write one object a line, like {example}") from None
         if not isinstance(values, dict):

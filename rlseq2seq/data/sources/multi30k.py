@@ -22,7 +22,7 @@ def load(config: Multi30kConfig, path: str | None) -> Corpus:
     Args:
         config: languages and test set.
         path: a folder of ``train.en.gz``, ``val.en.gz``, ``test_2016_flickr.en.gz`` and so on, gzip or plain, a
-            sentence a line; None to fetch them.
+            sentence a line; None to fetch them. A folder without any test set makes do without one.
 
     Raises:
         UserError: they cannot be fetched, or one is missing (here), damaged or out of step (from the iterators).
@@ -35,7 +35,7 @@ def load(config: Multi30kConfig, path: str | None) -> Corpus:
         key = f"multi30k-{config.source}-{config.target}-{config.test}"
         folder, recorded = download(key, partial(_listing, names), _url)
         origin = f"origin: github.com/multi30k/dataset at revision {recorded.revision}, fetched {recorded.fetched}"
-    elif not any(folder.glob(f"{config.test}.*")):
+    elif not any(folder.glob("test_*")):
         del stems["test"]
     readers = {
         split: partial(_rows, *(_find(folder, f"{stem}.{language}") for language in languages))

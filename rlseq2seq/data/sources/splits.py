@@ -11,7 +11,7 @@ from tqdm import tqdm
 from rlseq2seq.data.pairs import SPLITS, Corpus, Pair
 from rlseq2seq.errors import UserError
 
-# What a `Pair` is made of; ``id`` may be left out. Blank sources and targets are for `assemble` to see to.
+# What a `Pair` is made of; ``id`` may be left out or None. Blank sources and targets are for `assemble` to see to.
 Rows = Iterator[dict[str, Any]]
 Readers = Mapping[str, Callable[[], Rows]]
 
@@ -36,9 +36,13 @@ def split_named_in(path: str | PurePosixPath) -> str | None:
 
 
 def by_split(paths: Iterable[Path], folder: Path) -> dict[str, list[Path]]:
-    """Paths by the split that each names within ``folder``, in order; those that name none are left out."""
+    """Paths by the split that each names within ``folder``, in order; those that name none are left out, and so is a
+    ``.gz`` whose content is there unpacked too: each pair would be read twice."""
     found: dict[str, list[Path]] = {}
-    for path in sorted(paths):
+    there = set(paths)
+    for path in sorted(there):
+        if path.suffix == ".gz" and path.with_suffix("") in there:
+            continue
         if split := split_named_in(path.relative_to(folder).as_posix()):
             found.setdefault(split, []).append(path)
     return found
@@ -88,7 +92,7 @@ def _pairs(rows: Rows, split: str, facts: dict[str, int]) -> Iterator[Pair]:
     blank = 0
     for count, row in enumerate(tqdm(rows, desc=f"reading {split}", unit=" pairs", delay=2), start=1):
         if all((row[key] or "").strip() for key in ("source", "target")):
-            yield Pair(**{"id": f"{split}:{count}", **row})
+            yield Pair(**{**row, "id": row.get("id") or f"{split}:{count}"})
         else:
             blank += 1
     facts[f"skipped_blank_{split}"] = blank
