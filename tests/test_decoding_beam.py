@@ -1,10 +1,12 @@
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import TableModel, every_sequence, move, random_batch, select, tiny_model, tiny_transformer
+from torch import Tensor
 from torch.nn.functional import pad
 
 from rlseq2seq.data.batches import Batch
@@ -109,6 +111,24 @@ def test_a_beam_that_holds_everything_finds_the_best(device: torch.device, seed:
         sums = scored.log_probs.new_zeros(len(tokens)).index_add(0, scored.row, scored.log_probs)
         best = (sums / lengths.double() ** length_penalty).argmax()
         assert torch.equal(found.tokens[source], tokens[best])
+
+
+def test_a_state_of_one_size_is_searched_in_two_places(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Transformer's is large: new memory for it at each step would take longer than the step."""
+    model, batch = make_case(2, device)
+    model.output.bias.data[END] = -1e4
+    step, caches = model.step, []
+
+    def watched(memory: Any, state: Any, inputs: Tensor) -> Any:
+        caches.append(state[0])
+        return step(memory, state, inputs)
+
+    monkeypatch.setattr(model, "step", watched)
+    found = search(model, batch, 3, SearchRules())
+    assert len(caches) == MAX_TOKENS > 2 and len({cache.data_ptr() for cache in caches}) == 2
+    monkeypatch.setattr(beam_module, "_selected", lambda state, parents, spare: select_rows(state, parents))
+    expected = search(model, batch, 3, SearchRules())
+    assert torch.equal(found.tokens, expected.tokens) and torch.equal(found.scores, expected.scores)
 
 
 def test_one_token_at_most(device: torch.device) -> None:

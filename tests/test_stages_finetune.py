@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from pipeline_helpers import Project, make_project
+from safetensors.torch import load_file
 
 import stages.finetune
 from rlseq2seq.data.batches import Batch
@@ -93,9 +94,15 @@ def test_a_transformer_goes_through_the_stages_too(project: Project, copy_head: 
             "pretrain.exposure_bias.method": "scheduled_sampling",
             "pretrain.coverage.from_step": None,
             "pretrain.label_smoothing": 0.2,
+            "pretrain.weight_average": 0.9,
         }
     )
     pretrain.main()
+    (end,) = project.folder.glob("runs/pretrain-*/step-*/model.safetensors")
+    trained, kept = load_file(end), load_file(project.folder / "models" / "mle" / "model.safetensors")
+    averages = [tensor for name, tensor in trained.items() if name.startswith("average.")]
+    assert not torch.equal(kept["embedding.weight"], trained["model.embedding.weight"])
+    assert any(torch.equal(kept["embedding.weight"], tensor) for tensor in averages)
     with (project.folder / "reports" / "pretrain.csv").open() as file:
         last = list(csv.DictReader(file))[-1]
     assert float(last["loss"]) > 1.01 * float(last["nll"])  # smoothed; the other is not

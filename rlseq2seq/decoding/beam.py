@@ -35,13 +35,24 @@ def beam_search(
     state = repeat_rows(model.initial_state(memory), beam_size)
     tokens = torch.full((batch * beam_size,), START, device=memory[0].device)
     beams = ops.start_beams(batch, beam_size, max_tokens, like=state[0])
+    spare: State | None = None
     for step in range(max_tokens):
         mixture, state = model.step(memory, state, model.embed(tokens))
         beams, parents, tokens = advance(mixture, beams, step, rules)
-        state = select_rows(state, parents)
+        state, spare = _selected(state, parents, spare), state
         if may_stop(beams.scores.isneginf().all(-1), step):
             break
     beams = ops.finish_beams(beams, max_tokens**rules.length_penalty)
     best = beams.finished_tokens[:, 0]
     lengths = token_lengths(best)
     return Hypotheses(cut_at_end(best, lengths), lengths, beams.finished_scores[:, 0])
+
+
+def _selected(state: State, parents: Tensor, spare: State | None) -> State:
+    """The rows ``parents`` of ``state``, in the memory of ``spare``, a state that is done with, where they fit: for as
+    large a one as a Transformer's, memory that is new to the process costs several times what the copy does."""
+    if spare is None or any(new.shape != old.shape for new, old in zip(state, spare, strict=True)):
+        return select_rows(state, parents)
+    return type(state)._make(  # type: ignore[attr-defined,no-any-return]
+        torch.index_select(tensor, 0, parents, out=memory) for tensor, memory in zip(state, spare, strict=True)
+    )
