@@ -28,9 +28,12 @@ def run(stage: Callable[[], None]) -> None:
     except UserError as error:
         _refuse(str(error))
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        _refuse(f"{error.filename or 'a file'} cannot be written ({error.strerror}): make room and run again")
+        name, reason = error.filename or "a file", error.strerror
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            _refuse(f"{name} cannot be written ({reason}): make room and run again")
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            _refuse(f"{name} cannot be opened or written ({reason}): see to its permissions and run again")
+        raise
 
 
 def _refuse(sentence: str) -> NoReturn:

@@ -11,13 +11,14 @@ import os
 import platform
 import re
 import select
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from ruamel.yaml import YAML
@@ -83,10 +84,11 @@ def main() -> None:
     parser.add_argument("set", nargs="*", metavar="KEY=VALUE", help="what differs besides")
     options = parser.parse_args()
     changes = read_changes(options.params, options.set)
+    made_by = revision()
     times = StageTimes(RUNS / "experiments" / f"{options.params.parent.name}-{options.params.stem}.json")
     run_pipeline(changes, times)
     path = options.params.with_name(f"{options.params.stem.replace('params', 'metrics')}.json")
-    write_text_whole(path, json.dumps(record(options.params, changes, times), indent=2) + "\n")
+    write_text_whole(path, json.dumps(record(options.params, changes, made_by, times), indent=2) + "\n")
     print(f"\n{(REPORTS / 'results.md').read_text()}\n{path} keeps these, the time and the machine")
 
 
@@ -134,7 +136,8 @@ def run_pipeline(changes: Changes, times: StageTimes) -> None:
     settings = [part for key, value in changes.items() for part in ("-S", setting(key, value))]
     command = [sys.executable, "-m", "dvc", "exp", "run", *settings]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}  # a stage is timed from when DVC says that it starts
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, start_new_session=True) as process:
+        _ends_with_this(process)
         assert process.stdout is not None
         line = b""
         while True:
@@ -153,15 +156,33 @@ def run_pipeline(changes: Changes, times: StageTimes) -> None:
     times.end()
 
 
-def record(path: Path, changes: Changes, times: StageTimes) -> dict[str, Any]:
+def _ends_with_this(process: subprocess.Popen[bytes]) -> None:
+    """Have whatever ends this program end ``process`` and its children, which DVC's own end would not."""
+
+    def end(number: int, _: object) -> NoReturn:
+        os.killpg(process.pid, signal.SIGTERM)
+        sys.exit(128 + number)
+
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(name, end)
+
+
+def revision() -> dict[str, Any]:
+    """The commit that is checked out, and whether the code is as it says."""
+    return {
+        "commit": _git("rev-parse", "HEAD").strip(),
+        "code_as_committed": not _git("status", "--porcelain", "--", *CODE),
+    }
+
+
+def record(path: Path, changes: Changes, made_by: dict[str, Any], times: StageTimes) -> dict[str, Any]:
     """All numbers of the evaluation, and what they are numbers of. It names no place on this machine."""
     evaluation = json.loads((REPORTS / "evaluation.json").read_text())
     return {
         "experiment": path.name if path.is_absolute() else path.as_posix(),
         "params": published(changes),
         "date": datetime.now(UTC).date().isoformat(),
-        "commit": _git("rev-parse", "HEAD").strip(),
-        "code_as_committed": not _git("status", "--porcelain", "--", *CODE),
+        **made_by,
         "machine": {"cpu": _cpu(), "cores": os.cpu_count(), "gpu": _gpu()},
         "torch": torch.__version__,
         "seconds": {stage: times.seconds(stage) for stage in YAML(typ="safe").load(PIPELINE)["stages"]},

@@ -68,6 +68,7 @@ def test_what_names_a_place_of_this_machine_is_not_published() -> None:
             "c=d",
             "x,y",
         ),
+        *("C:\\data\\", "\\\\", "\\'", "a\\\\'b'", "'", "$x", "${x}"),
         *("/x/y z", "back\\slash", "[a]", ["a", "b c"], [1, 2], [], {"layer": 3, "head": 1}),
     ],
 )

@@ -118,6 +118,16 @@ def test_a_wrong_value_in_the_configuration_is_told(checkpoint: Path) -> None:
     assert_user_error(checkpoint, "decoder_size")
 
 
+@pytest.mark.parametrize(("name", "section"), [("config.json", "model"), ("tokenizer.json", None)])
+def test_a_checkpoint_of_a_version_with_fewer_parameters_is_told(
+    checkpoint: Path, name: str, section: str | None
+) -> None:
+    config = json.loads((checkpoint / name).read_text())
+    (config if section is None else config[section]).popitem()
+    (checkpoint / name).write_text(json.dumps(config))
+    assert_user_error(checkpoint, "other parameters than this version", "is missing", "train it again")
+
+
 # Its critic.
 
 

@@ -1,3 +1,5 @@
+import errno
+import os
 import re
 from pathlib import Path
 
@@ -40,6 +42,22 @@ def test_a_bad_key_of_any_section_is_told_before_any_work(project: Path, capsys:
     error = capsys.readouterr().err
     assert error == "error: evaluate.decoding.beam_size is 0: must be greater than or equal to 1\n"
     assert not (project / "done").exists()
+
+
+def test_a_folder_that_may_not_be_written_is_told_in_a_line(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(path: Path, *_: object, **__: object) -> None:  # root, as tests may run, may write everywhere
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(SystemExit) as caught:
+        run((project / "downloads").mkdir)
+    assert caught.value.code == 2
+    error = capsys.readouterr().err
+    assert error.endswith(
+        "downloads cannot be opened or written (Permission denied): see to its permissions and run again\n"
+    )
 
 
 def test_a_full_disk_is_told_in_a_line(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,12 +2,13 @@
 
 import json
 import re
+import signal
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pipeline_helpers import Project, make_project
+from pipeline_helpers import Project, make_project, start_until_checkpoint
 
 from rlseq2seq.errors import UserError
 from stages import experiment
@@ -85,6 +86,31 @@ def test_a_stage_that_fails_leaves_no_record(project: Project, tmp_path: Path) -
     assert "error: the experiment has not ended, as said above" in output and "corpus/no_such.jsonl" in output
     assert "Traceback" not in output
     assert not (broken.folder / "experiments" / "tiny" / "metrics-cpu.json").exists()
+
+
+def test_a_stopped_experiment_leaves_no_process_and_goes_on(project: Project, tmp_path: Path) -> None:
+    stopped = project.copy(tmp_path / "stopped")
+    stopped.run("git", "restore", "--staged", "--worktree", "params.yaml", "dvc.lock", "reports")
+    settings = (f"data.files.train={stopped.folder / 'corpus' / 'train.jsonl'}", "pretrain.epochs=40")
+    process = start_until_checkpoint(stopped, "pretrain", 5, *COMMAND, *settings)
+    assert working_in(stopped.folder)
+    process.terminate()
+    assert process.wait(60) == 128 + signal.SIGTERM
+    assert working_in(stopped.folder) == []
+    reached = stopped.last_checkpoint("pretrain")
+    assert f"goes on from step {reached} of" in stopped.run(*COMMAND, *settings)
+
+
+def working_in(folder: Path) -> list[str]:
+    """Commands of the processes whose working directory is ``folder``."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if process.joinpath("cwd").readlink() == folder:
+                found.append(process.joinpath("cmdline").read_text().replace("\0", " "))
+        except OSError:  # it has ended
+            continue
+    return found
 
 
 @pytest.mark.parametrize("text", ["data.path", "data.path=[", "finetune.no_such=1"])

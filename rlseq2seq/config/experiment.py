@@ -1,5 +1,6 @@
 """Parameters of an experiment: what differs from params.yaml, and how DVC is told."""
 
+import re
 from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
@@ -76,5 +77,6 @@ def _literal(value: object) -> str:
             return f"[{','.join(map(_literal, value))}]"
         case dict():
             return f"{{{','.join(f'{key}:{_literal(item)}' for key, item in value.items())}}}"
-    text = str(value).replace("'", r"\'")
-    return f"'{text}'"
+    # A quote is escaped, and so are the backslashes before one, the closing quote too; others stand for themselves.
+    text = re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + found[2].replace("'", r"\'"), str(value))
+    return "'{}'".format(text.replace("${", r"\${"))  # no interpolation

@@ -176,8 +176,9 @@ def _with_interval(name: str, value: float, interval: tuple[float, float]) -> Nu
 
 
 def _rounded(numbers: Numbers) -> Numbers:
-    """Shares and p-values to four places, the rest to two; a count stays a whole number."""
-    return {key: round(value, 4 if key in (*_SHARES, "p_value_vs_mle") else 2) for key, value in numbers.items()}
+    """Shares to four places, p-values to six (the least is 1 / (samples + 1)), the rest to two; a count stays whole."""
+    places = dict.fromkeys(_SHARES, 4) | {"p_value_vs_mle": 6}
+    return {key: round(value, places.get(key, 2)) for key, value in numbers.items()}
 
 
 def format_table(evaluation: Evaluation) -> str:

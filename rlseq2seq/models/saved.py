@@ -57,7 +57,7 @@ def load_model(folder: Path, device: torch.device) -> tuple[PointerModel, Vocabu
     """Read what `save_model` wrote.
 
     Raises:
-        UserError: the folder is not there, or not whole.
+        UserError: the folder is not there, not whole, or of a version with other parameters.
     """
     for name in (CONFIG_FILE, WEIGHTS_FILE, TOKENIZER_CONFIG_FILE, TOKENIZER_FILE):
         if not (folder / name).is_file():
@@ -68,12 +68,14 @@ def load_model(folder: Path, device: torch.device) -> tuple[PointerModel, Vocabu
     try:
         config = json.loads((folder / CONFIG_FILE).read_text())
         vocabulary = Vocabulary.load(folder)
-        model_config = parse(ModelConfig, config["model"], str(folder / CONFIG_FILE))
+        model_config = parse(ModelConfig, config["model"], f"{CONFIG_FILE}: model")
         model = new_model(model_config, len(vocabulary), vocabulary.config)
         model.uses_coverage = config["uses_coverage"]
         set_weights(model, load_file(folder / WEIGHTS_FILE))
     except _DAMAGE as error:
         raise UserError(f"{folder} is damaged ({error!r}): copy the checkpoint again") from None
+    except UserError as error:
+        raise _of_another_version(folder, error) from None
     return model.to(device), vocabulary
 
 
@@ -86,13 +88,23 @@ def load_critic(folder: Path, model: PointerModel, device: torch.device) -> Acti
     config = json.loads((folder / CONFIG_FILE).read_text())
     if "critic" not in config:
         return None
-    critic_config = parse(CriticConfig, config["critic"], f"{folder / CONFIG_FILE}: critic")
+    try:
+        critic_config = parse(CriticConfig, config["critic"], f"{CONFIG_FILE}: critic")
+    except UserError as error:
+        raise _of_another_version(folder, error) from None
     critic = ActionCritic(model.feature_size, model.vocabulary_size, critic_config)
     try:
         set_weights(critic, load_file(folder / CRITIC_FILE))
     except (OSError, *_DAMAGE) as error:
         raise UserError(f"{folder / CRITIC_FILE} is damaged ({error!r}): copy the checkpoint again") from None
     return critic.to(device)
+
+
+def _of_another_version(folder: Path, error: UserError) -> UserError:
+    return UserError(
+        f"{folder} has other parameters than this version of rlseq2seq, or was edited ({error}): train it again, or "
+        "use the version that made it"
+    )
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
