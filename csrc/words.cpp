@@ -1,4 +1,4 @@
-// Words of Python strings as hashes, by the two rules of rlseq2seq/rewards/words.py; csrc/word_hashes.h tells the hash.
+// Words of Python strings as hashes, by the rules of rlseq2seq/rewards/words.py; csrc/word_hashes.h tells the hash.
 #include "words.h"
 
 #include "word_hashes.h"
@@ -16,13 +16,14 @@ namespace py = pybind11;
 namespace rlseq2seq {
 namespace {
 
-enum class Rule { kSurface, kRouge };
+enum class Rule { kSurface, kCased, kRouge };
 enum class Kind { kLetter, kMark, kSpace };  // part of a word, a word by itself, neither
 
 Rule rule_named(const std::string& name) {
   if (name == "surface") return Rule::kSurface;
+  if (name == "cased") return Rule::kCased;
   if (name == "rouge") return Rule::kRouge;
-  throw py::value_error("rule must be surface or rouge, not " + name + ".");
+  throw py::value_error("rule must be surface, cased or rouge, not " + name + ".");
 }
 
 // As `re` classifies characters for [^\W_]+|\S and for [a-z0-9]+.
@@ -40,11 +41,13 @@ uint64_t mixed(Py_UCS4 c) {
   return z ^ (z >> 31);
 }
 
-// A string's lower-cased characters. Python lower-cases a whole string; only the sigma at the end of a word depends on
-// what is around it, and counts as any other sigma, so pieces lower-cased one by one give what the whole would give.
-class Lowered {
+// A string's characters, lower-cased unless the rule is kCased. Python lower-cases a whole string; only the sigma at the
+// end of a word depends on what is around it, and counts as any other sigma, so pieces lower-cased one by one give what
+// the whole would give.
+class Characters {
  public:
-  explicit Lowered(const py::str& text) : text_(text.attr("lower")()) {
+  Characters(const py::str& text, Rule rule)
+      : lowered_(rule != Rule::kCased), text_(lowered_ ? py::object(text.attr("lower")()) : py::object(text)) {
     if (!PyUnicode_Check(text_.ptr())) throw py::type_error("lower() of a text must give a str.");
     kind_ = PyUnicode_KIND(text_.ptr());
     data_ = PyUnicode_DATA(text_.ptr());
@@ -57,10 +60,11 @@ class Lowered {
   Py_UCS4 at(Py_ssize_t i) const {
     constexpr Py_UCS4 final_sigma = 0x3C2, sigma = 0x3C3;
     const Py_UCS4 c = PyUnicode_READ(kind_, data_, i);
-    return c == final_sigma ? sigma : c;
+    return lowered_ && c == final_sigma ? sigma : c;
   }
 
  private:
+  bool lowered_;
   py::object text_;
   int kind_;
   const void* data_;
@@ -73,7 +77,7 @@ struct Segment {
 };
 
 // Appends the words of the text, the first and the last of which may be parts, and returns its flags.
-int64_t cut(const Lowered& text, Rule rule, std::vector<Segment>& segments) {
+int64_t cut(const Characters& text, Rule rule, std::vector<Segment>& segments) {
   Kind before = Kind::kSpace;
   for (Py_ssize_t i = 0; i < text.length(); ++i) {
     const Py_UCS4 c = text.at(i);
@@ -90,6 +94,13 @@ int64_t cut(const Lowered& text, Rule rule, std::vector<Segment>& segments) {
   return (kind_of(text.at(0), rule) == Kind::kLetter ? kJoins : 0) | (before == Kind::kLetter ? kOpens : 0);
 }
 
+std::vector<Characters> characters_of(const std::vector<py::str>& texts, Rule rule) {
+  std::vector<Characters> result;
+  result.reserve(texts.size());
+  for (const py::str& text : texts) result.emplace_back(text, rule);
+  return result;
+}
+
 // An array that owns its values.
 py::array_t<int64_t> as_array(std::vector<int64_t>&& values, std::vector<py::ssize_t> shape) {
   auto* const held = new std::vector<int64_t>(std::move(values));
@@ -100,41 +111,41 @@ py::array_t<int64_t> as_array(std::vector<int64_t>&& values, std::vector<py::ssi
 std::tuple<py::array_t<int64_t>, py::array_t<int64_t>> hash_words(const std::vector<py::str>& texts,
                                                                   const std::string& rule_name) {
   const Rule rule = rule_named(rule_name);
-  const std::vector<Lowered> lowered(texts.begin(), texts.end());
+  const std::vector<Characters> characters = characters_of(texts, rule);
   std::vector<int64_t> hashes, lengths;
   size_t longest = 0;
   {
     const py::gil_scoped_release release;
     std::vector<Segment> words;
     std::vector<size_t> ends;
-    for (const Lowered& text : lowered) {
+    for (const Characters& text : characters) {
       cut(text, rule, words);
       const size_t length = words.size() - (ends.empty() ? 0 : ends.back());
       ends.push_back(words.size());
       lengths.push_back(static_cast<int64_t>(length));
       longest = std::max(longest, length);
     }
-    hashes.resize(lowered.size() * longest);
+    hashes.resize(characters.size() * longest);
     for (size_t row = 0, word = 0; row < ends.size(); ++row) {
       for (size_t column = 0; word < ends[row]; ++word) {
         hashes[row * longest + column++] = static_cast<int64_t>(words[word].hash);
       }
     }
   }
-  const auto rows = static_cast<py::ssize_t>(lowered.size());
+  const auto rows = static_cast<py::ssize_t>(characters.size());
   return {as_array(std::move(hashes), {rows, static_cast<py::ssize_t>(longest)}), as_array(std::move(lengths), {rows})};
 }
 
 std::tuple<py::array_t<int64_t>, py::array_t<int64_t>, int64_t> piece_table(const std::vector<py::str>& texts,
                                                                             const std::string& rule_name) {
   const Rule rule = rule_named(rule_name);
-  const std::vector<Lowered> lowered(texts.begin(), texts.end());
+  const std::vector<Characters> characters = characters_of(texts, rule);
   std::vector<int64_t> pieces, values;
   size_t most = 0;
   {
     const py::gil_scoped_release release;
     std::vector<Segment> segments;
-    for (const Lowered& text : lowered) {
+    for (const Characters& text : characters) {
       const size_t first = segments.size();
       const int64_t flags = cut(text, rule, segments);
       pieces.push_back(static_cast<int64_t>(first) << kFlagBits | flags);

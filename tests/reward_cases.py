@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import cast
 
 from nltk.stem.porter import PorterStemmer
 from rouge_score.rouge_scorer import RougeScorer
@@ -13,7 +14,7 @@ from torch import device
 
 from rlseq2seq.data.batches import Batch
 from rlseq2seq.data.vocabulary import Vocabulary
-from rlseq2seq.rewards.words import split_words
+from rlseq2seq.rewards.words import WordRule, split_words
 from rlseq2seq.token_ids import END
 
 # Names that no vocabulary of the tests has, and letters that it lacks.
@@ -56,7 +57,7 @@ def words_of(text: str, rule: str) -> list[str]:
     if rule == "stemmed":
         stem = PorterStemmer().stem
         return [stem(word) if len(word) > 3 else word for word in split_words(text, "surface")]
-    return split_words(text, "rouge" if rule == "rouge" else "surface")
+    return split_words(text, cast("WordRule", rule))
 
 
 def expected(term: str, texts: Sequence[str], rule: str = "surface") -> float:
@@ -68,7 +69,7 @@ def expected(term: str, texts: Sequence[str], rule: str = "surface") -> float:
         scorer = RougeScorer([name], tokenizer=_Splitter())
         return float(scorer.score(" ".join(wanted), " ".join(written))[name].fmeasure)
     if term == "chrf":
-        return CHRF(lowercase=True).sentence_score(text, [reference]).score / 100
+        return CHRF(lowercase=rule != "cased").sentence_score(text, [reference]).score / 100
     return COUNTED[term](written, wanted, source)
 
 

@@ -153,7 +153,7 @@ def test_of_several_bad_keys_the_first_is_told_and_the_rest_are_counted() -> Non
         ("pretrain.exposure_bias.alpha.start", 0.0, "greater than 0"),
         ("finetune.samples", 0, "greater than or equal to 1"),
         ("finetune.reward.metric", "rouge", "'rouge_1', 'rouge_2', 'rouge_l', 'bleu', 'chrf', 'length', 'repetition'"),
-        ("finetune.reward.words", "word", "'surface', 'rouge', 'stemmed' or 'pieces'"),
+        ("finetune.reward.words", "word", "'surface', 'cased', 'rouge', 'stemmed' or 'pieces'"),
         ("finetune.reward.beta", 0.0, "greater than 0"),
         ("finetune.reward.ngram", 5, "less than or equal to 4"),
         ("finetune.reward.target_words", 0, "greater than or equal to 1"),

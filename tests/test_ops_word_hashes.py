@@ -19,7 +19,7 @@ from rlseq2seq.ops import PieceTable, WordHashes, hash_words, piece_table, refer
 from rlseq2seq.rewards.words import WordRule, split_words
 from rlseq2seq.token_ids import END, PAD, START, UNKNOWN
 
-RULES: tuple[WordRule, ...] = ("surface", "rouge")
+RULES: tuple[WordRule, ...] = ("surface", "cased", "rouge")
 rules = st.sampled_from(RULES)
 # Letters that are two when lower-cased, that depend on their neighbours, that are digits to some rules and not to
 # others, that combine, that are spaces; sentencepiece's sign of a space is a mark like any other here.
@@ -45,6 +45,7 @@ def words_of(texts: Sequence[str], rule: WordRule) -> list[list[int]]:
 
 @given(st.lists(any_text, max_size=5), rules)
 @example(["\u03c3\u03b1\u03a3 \u03a3\u03a3", "\u0130stanbul \u0130", "a_b\u0301\u0301c \u00b2x", ""], "surface")
+@example(["The the THE \u03a3\u03b1\u03c2 \u03c3\u03b1\u03c3", "\u0130 i\u0307"], "cased")
 @example(["\u212aelvin \u0130x", "caf\u00e9s \u00b22", "  "], "rouge")
 def test_texts_have_the_words_that_the_rule_gives(texts: list[str], rule: WordRule) -> None:
     hashes, lengths = hash_words(texts, rule)
@@ -90,7 +91,7 @@ def test_no_two_strings_over_two_letters_have_one_hash() -> None:
 
 @pytest.mark.parametrize("call", [hash_words, lambda texts, rule: piece_table([texts], rule)])
 def test_wrong_strings_and_rules_are_refused(call: object) -> None:
-    with pytest.raises(ValueError, match=r"rule must be surface or rouge, not words\."):
+    with pytest.raises(ValueError, match=r"rule must be surface, cased or rouge, not words\."):
         call(["a"], "words")  # type: ignore[operator]
     with pytest.raises(TypeError):
         call([b"a"], "surface")  # type: ignore[operator]

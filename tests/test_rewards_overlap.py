@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from reward_cases import expected
-from tiny import char_vocabulary, reward_config, text_batch
+from tiny import char_vocabulary, reward_config, text_batch, tokenization_config
 
 from rlseq2seq.data.vocabulary import Vocabulary
 from rlseq2seq.rewards.overlap import f_measure
@@ -65,6 +65,16 @@ def test_chrf_is_hand_computed(device: torch.device, word_vocabulary: Vocabulary
     (found,) = rewards(word_vocabulary, ["sum a"], "a sum", device, metric="chrf")
     # "suma" against "asum": all letters, 2 of 3 bigrams, 1 of 2 trigrams, no 4-gram; and there are no longer ones.
     assert found == pytest.approx((1 + 2 / 3 + 1 / 2 + 0) / 4)
+
+
+@pytest.mark.parametrize("metric", ["bleu", "rouge_l", "chrf"])
+def test_capitals_differ_from_small_letters_where_words_are_cased(device: torch.device, metric: str) -> None:
+    texts = ["Ein Hund auf der Wiese", "ein Hund auf der Wiese"]
+    config = tokenization_config(type="char", lowercase=False, max_source_tokens=200, max_target_tokens=200)
+    vocabulary = Vocabulary.train(texts, texts, config)
+    assert rewards(vocabulary, texts, texts[0], device, metric=metric) == [1.0, 1.0]
+    right, wrong = rewards(vocabulary, texts, texts[0], device, metric=metric, words="cased")
+    assert right == 1.0 and 0.2 < wrong < 1.0
 
 
 @pytest.mark.parametrize(("target_words", "wanted"), [(None, 4), (2, 2), (30, 30)])

@@ -11,7 +11,7 @@ from rlseq2seq.data.vocabulary import Vocabulary
 from rlseq2seq.rewards.reward import WeightedReward
 from rlseq2seq.token_ids import END, PAD, START, UNKNOWN
 
-WORDS = ["surface", "rouge", "stemmed", "pieces"]
+WORDS = ["surface", "cased", "rouge", "stemmed", "pieces"]
 
 
 def written_texts(vocabulary: Vocabulary, batch: Batch, tokens: torch.Tensor) -> list[tuple[str, str, str]]:
@@ -26,7 +26,7 @@ def reward_of(vocabulary: Vocabulary, term: str, **changes: object) -> WeightedR
     return WeightedReward(vocabulary, reward_config(metric=term, **changes), 1)
 
 
-@pytest.mark.parametrize("words", ["surface", "rouge", "stemmed"])
+@pytest.mark.parametrize("words", [name for name in WORDS if name != "pieces"])
 @pytest.mark.parametrize("term", TERMS)
 def test_a_term_is_what_its_judge_gives_for_the_texts(
     device: torch.device, vocabulary: Vocabulary, word_vocabulary: Vocabulary, term: str, words: str
@@ -112,7 +112,7 @@ def test_no_text_is_made_of_ids_and_nothing_is_waited_for(
     tokens = torch.tensor(random_rows(vocabulary, batch, 3), device=device)
     rewards = [
         WeightedReward(vocabulary, reward_config(words=words, add=dict.fromkeys(TERMS, 1.0)), 1)
-        for words in ("surface", "rouge", "pieces")
+        for words in ("surface", "cased", "rouge", "pieces")
     ]
     monkeypatch.delattr(Vocabulary, "decode")
     monkeypatch.delattr(Vocabulary, "decode_rows")

@@ -16,6 +16,12 @@ def test_surface_words_hold_letters_and_digits_together_and_every_mark_alone() -
     ]
 
 
+def test_cased_words_are_surface_words_as_they_are_spelled() -> None:
+    assert split_words("Don't CALL Größe_\u03a3\u03b1\u03c2", "cased") == [
+        *("Don", "'", "t", "CALL", "Größe", "_", "\u03a3\u03b1\u03c2")
+    ]
+
+
 def test_surface_words_of_other_alphabets_are_words() -> None:
     assert split_words("Größe naïve 東京 №5 €3", "surface") == ["größe", "naïve", "東京", "№", "5", "€", "3"]
 

@@ -15,7 +15,7 @@ _IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 Term = Literal[
     "rouge_1", "rouge_2", "rouge_l", "bleu", "chrf", "length", "repetition", "novelty", "copy_rate", "function"
 ]
-Words = Literal["surface", "rouge", "stemmed", "pieces"]
+Words = Literal["surface", "cased", "rouge", "stemmed", "pieces"]
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -1,6 +1,6 @@
 """Words as 64-bit hashes: of texts, and of rows of token ids without a text being made.
 
-The hash of a word is a polynomial over its lower-cased characters (`csrc/word_hashes.h`), so it is computed from the
+The hash of a word is a polynomial over its characters, lower-cased or not (`csrc/word_hashes.h`), so it is computed from the
 pieces of the word, and is the same however a tokenizer cut it.
 """
 
@@ -67,7 +67,7 @@ def hash_words(texts: Sequence[str], rule: str) -> tuple[Tensor, Tensor]:
     The words are those of `rlseq2seq.rewards.words.split_words`. Other threads may run meanwhile.
 
     Raises:
-        ValueError: for a rule that is neither "surface" nor "rouge".
+        ValueError: for a rule that is not one of `rlseq2seq.rewards.words.WordRule`.
     """
     hashes, lengths = _EXTENSION.hash_words(texts, rule)
     return torch.from_numpy(hashes), torch.from_numpy(lengths)
@@ -77,7 +77,7 @@ def piece_table(groups: Sequence[Sequence[str]], rule: str) -> PieceTable:
     """What `word_hashes` puts words together from, of the texts of pieces, in which a space is a space; on the CPU.
 
     Raises:
-        ValueError: for a rule that is neither "surface" nor "rouge".
+        ValueError: for a rule that is not one of `rlseq2seq.rewards.words.WordRule`.
     """
     pieces, segments, most = _EXTENSION.piece_table([text for group in groups for text in group], rule)
     starts = torch.tensor(list(accumulate(map(len, groups), initial=0)))

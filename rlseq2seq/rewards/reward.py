@@ -28,7 +28,7 @@ class WeightedReward:
         """``workers``: processes that call the user's function."""
         self._vocabulary, self._config, self._weights = vocabulary, config, config.weights()
         self._units = make_units(vocabulary, config.words)
-        self._characters = characters(vocabulary)
+        self._characters = characters(vocabulary, config.words)
         self._function = UserFunction(config.function, workers) if config.function is not None else None
 
     def __call__(self, tokens: Tensor, batch: Batch) -> Tensor:

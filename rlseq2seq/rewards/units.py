@@ -77,9 +77,9 @@ class SpelledWords:
         return ops.hash_words([self._spell(text) for text in batch.target_texts], self._rule)
 
 
-def characters(vocabulary: Vocabulary) -> SpelledWords:
-    """Lower-cased characters other than spaces: set apart, each is a word."""
-    return SpelledWords(vocabulary, "surface", lambda text: " ".join(["", *text, ""]))
+def characters(vocabulary: Vocabulary, words: Words) -> SpelledWords:
+    """Characters other than spaces, lower-cased unless ``words`` are cased: set apart, each is a word."""
+    return SpelledWords(vocabulary, "cased" if words == "cased" else "surface", lambda text: " ".join(["", *text, ""]))
 
 
 class Stems:
