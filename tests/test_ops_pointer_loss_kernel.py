@@ -6,59 +6,20 @@ Tolerances: float64 1e-9 of the reference in float64; float32 2e-5 of the larges
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pointer_cases import CPU, NAMES, ODD_SIZES, assert_close, case, cast, reachable
 from tiny import on
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from rlseq2seq.ops import Mixture, mixture_log_probs, pointer_loss, reference, weighted_pointer_loss
-from rlseq2seq.token_ids import UNKNOWN
 
-SIZES = [0, 1, 63, 64, 65, 129, 513]
-NAMES = Mixture._fields[:5]
 Loss = Callable[[Mixture, Tensor], Tensor]
-
-
-def case(
-    seed: int, sources: int, shared: int = 1, vocabulary: int = 65, time: int = 63, features: int = 5, copy: bool = True
-) -> tuple[Mixture, Tensor, Tensor]:
-    """A mixture in float64, targets of every kind and weights. Every third source is nothing but padding."""
-    draw = torch.Generator().manual_seed(seed)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=draw, dtype=torch.float64)
-
-    rows = sources * shared
-    source_ids = torch.randint(0, vocabulary + 4, (sources, time), generator=draw)
-    attention = normal(rows, time).mul(2).softmax(-1)
-    empty = torch.arange(rows) // max(shared, 1) % 3 == 2
-    attention[empty] = 0
-    gate_logits = normal(rows).masked_fill(empty, 1e4) if copy else None
-    mixture = Mixture(
-        normal(rows, features), normal(vocabulary, features), normal(vocabulary), gate_logits, attention, source_ids
-    )
-    targets = torch.randint(0, vocabulary + 4, (rows,), generator=draw)
-    copied = torch.rand(rows, generator=draw) < 0.5
-    if time:
-        targets = torch.where(copied, source_ids.repeat_interleave(shared, 0)[:, 0], targets)
-    return mixture, targets, normal(rows)
-
-
-def cast(mixture: Mixture, dtype: torch.dtype, device: torch.device) -> Mixture:
-    return Mixture(
-        *(x.to(device, dtype) if x is not None and x.is_floating_point() else x for x in on(mixture, device))
-    )
-
-
-def reachable(mixture: Mixture, targets: Tensor) -> Tensor:
-    """``targets``, but unknown where neither part gives them: those have the log of the type's smallest number."""
-    source_ids = mixture.source_ids.repeat_interleave(len(targets) // max(len(mixture.source_ids), 1), 0)
-    copied = (mixture.attention * (source_ids == targets[:, None])).sum(-1)
-    return targets.masked_fill((targets >= len(mixture.weight)) & (copied < 1e-30), UNKNOWN)
 
 
 def results(loss: Loss, mixture: Mixture, targets: Tensor, weights: Tensor) -> dict[str, Tensor]:
@@ -74,36 +35,10 @@ def results(loss: Loss, mixture: Mixture, targets: Tensor, weights: Tensor) -> d
     return {name: x.cpu().double() for name, x in named.items()}
 
 
-def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float) -> None:
-    assert found.keys() == expected.keys()
-    for name, x in found.items():
-        atol = tolerance * max(1.0, expected[name].abs().max().item() if x.numel() else 0)
-        torch.testing.assert_close(
-            x, expected[name], rtol=tolerance, atol=atol, msg=lambda text, n=name: f"{n}: {text}"
-        )
-
-
-@given(
-    seed=st.integers(0, 10_000),
-    sources=st.sampled_from([0, 1, 3, 65]),
-    shared=st.integers(1, 3),
-    vocabulary=st.sampled_from([2, 3, 63, 64, 65, 129, 513]),
-    time=st.sampled_from(SIZES),
-    features=st.sampled_from([1, 5, 64]),
-    copy=st.booleans(),
-)
+@given(sizes=st.fixed_dictionaries(ODD_SIZES))
 @settings(max_examples=80)
-def test_equals_the_reference(
-    device: torch.device,
-    seed: int,
-    sources: int,
-    shared: int,
-    vocabulary: int,
-    time: int,
-    features: int,
-    copy: bool,
-) -> None:
-    mixture, targets, weights = case(seed, sources, shared, vocabulary, time, features, copy)
+def test_equals_the_reference(device: torch.device, sizes: dict[str, Any]) -> None:
+    mixture, targets, weights = case(**sizes)
     expected = results(reference.pointer_loss, mixture, targets, weights)
     assert_close(results(pointer_loss, on(mixture, device), targets.to(device), weights), expected, 1e-9)
     targets = reachable(mixture, targets)
@@ -132,7 +67,7 @@ def test_many_blocks_of_rows_and_tiles_of_the_vocabulary(device: torch.device) -
 def test_never_holds_the_logits_of_all_rows() -> None:
     # On the CPU; 150 MB of logits in all. Results and gradients take 0.2 MB, the scratch 12 MiB.
     mixture, targets, weights = case(3, 7000, vocabulary=5003, time=1, features=1)
-    mixture, weights = cast(mixture, torch.float32, torch.device("cpu")), weights.float()
+    mixture, weights = cast(mixture, torch.float32, CPU), weights.float()
     leaves = [x.requires_grad_() for x in mixture[:5]]
     ways: list[Callable[[], Tensor]] = [
         lambda: torch.dot(weights, pointer_loss(mixture, targets)),
@@ -226,7 +161,7 @@ def test_bfloat16_is_for_cuda_and_gives_float32(device: torch.device) -> None:
         with pytest.raises(ValueError, match=r"features must be float32 or float64 .* not BFloat16 \[258, 64\] on cpu"):
             pointer_loss(mixture, targets)
         return
-    double = cast(mixture, torch.float64, torch.device("cpu"))
+    double = cast(mixture, torch.float64, CPU)
     expected = results(reference.pointer_loss, double, targets, weights)
     assert pointer_loss(mixture, targets.to(device)).dtype == torch.float32
     assert_close(results(pointer_loss, mixture, targets.to(device), weights), expected, 0.05)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_ops_pointer_loss_kernel import NAMES, case
+from pointer_cases import NAMES, case
 from tiny import on
 from torch import Tensor
 
