@@ -184,9 +184,12 @@ def _show(options: argparse.Namespace) -> None:
 def _texts(line: str, place: str) -> dict[str, str]:
     try:
         row = json.loads(line)
-        return {"source": row["source"], "target": row["target"], **row["outputs"]}
+        texts = {"source": row["source"], "target": row["target"], **row["outputs"]}
+        if all(isinstance(text, str) for text in texts.values()):
+            return texts
     except (ValueError, KeyError, TypeError):
-        raise UserError(f"{place} is not what the stage evaluate writes: name its file") from None
+        pass
+    raise UserError(f"{place} is not what the stage evaluate writes: name its file")
 
 
 def read_sources(name: str, form: str) -> list[Source]:

@@ -160,11 +160,13 @@ def _ends_with_this(process: subprocess.Popen[bytes]) -> None:
     """Have whatever ends this program end ``process`` and its children, which DVC's own end would not."""
 
     def end(number: int, _: object) -> NoReturn:
-        os.killpg(process.pid, signal.SIGTERM)
+        if process.returncode is None:
+            os.killpg(process.pid, signal.SIGTERM)
         sys.exit(128 + number)
 
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(name, end)
+        if signal.getsignal(name) != signal.SIG_IGN:  # `nohup` has the end of the terminal ignored
+            signal.signal(name, end)
 
 
 def revision() -> dict[str, Any]:

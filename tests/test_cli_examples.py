@@ -47,7 +47,16 @@ def test_examples_before_there_are_any_are_told(tmp_path: Path, capsys: pytest.C
     assert "none.jsonl cannot be read (No such file or directory): `dvc repro` makes it" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("content", [b"no JSON\n", b'{"id": "1"}\n', b"[1]\n", b'{"source": "\xff"}\n'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"no JSON\n",
+        b'{"id": "1"}\n',
+        b"[1]\n",
+        b'{"source": "\xff"}\n',
+        b'{"source": "a", "target": 1, "outputs": {}}\n',
+    ],
+)
 def test_examples_of_another_file_are_told(content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "other.jsonl"
     path.write_bytes(content)

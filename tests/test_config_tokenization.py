@@ -1,8 +1,10 @@
 from pathlib import Path
 
 import pytest
+from params_cases import changed, written
 
 from rlseq2seq.config.base import parse, read_params
+from rlseq2seq.config.check import check_params
 from rlseq2seq.config.tokenization import TokenizationConfig
 from rlseq2seq.errors import UserError
 
@@ -23,3 +25,11 @@ def test_a_vocabulary_file_is_of_words() -> None:
 def test_a_vocabulary_file_lies_where_the_pipeline_sees_it(path: str) -> None:
     with pytest.raises(UserError, match=r"^tokenization\.vocabulary_file is .*: must be a file in corpus/"):
         parsed(type="word", vocabulary_file=path)
+
+
+def test_capitals_are_rewarded_where_the_model_writes_some(tmp_path: Path) -> None:
+    params = changed("finetune.reward.words", lambda mapping, name: mapping.__setitem__(name, "cased"))
+    with pytest.raises(UserError, match=r"^finetune\.reward\.words is cased: must be another where .*lowercase is"):
+        check_params(written(tmp_path, params))
+    params["tokenization"]["lowercase"] = False
+    check_params(written(tmp_path, params))

@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+import subprocess
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,22 @@ def test_a_stopped_experiment_leaves_no_process_and_goes_on(project: Project, tm
     assert working_in(stopped.folder) == []
     reached = stopped.last_checkpoint("pretrain")
     assert f"goes on from step {reached} of" in stopped.run(*COMMAND, *settings)
+
+
+def test_signals_that_are_ignored_stay_so_and_an_end_after_the_last_stage_is_a_quiet_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    handlers: dict[int, Any] = {}
+    with subprocess.Popen(["true"], start_new_session=True) as process:
+        with monkeypatch.context() as patch:  # as `nohup` starts it
+            patch.setattr(signal, "getsignal", lambda name: signal.SIG_IGN if name == signal.SIGHUP else signal.SIG_DFL)
+            patch.setattr(signal, "signal", handlers.__setitem__)
+            experiment._ends_with_this(process)
+        process.wait()
+    assert set(handlers) == {signal.SIGINT, signal.SIGTERM}
+    with pytest.raises(SystemExit) as caught:
+        handlers[signal.SIGTERM](signal.SIGTERM, None)
+    assert caught.value.code == 128 + signal.SIGTERM
 
 
 def working_in(folder: Path) -> list[str]:

@@ -34,6 +34,7 @@ def check_params(path: Path = PARAMS) -> None:
     for name, kind in SECTIONS.items():
         load(kind, name, path)
     _check_coverage(path)
+    _check_case(path)
 
 
 def _check_coverage(path: Path) -> None:
@@ -51,3 +52,12 @@ def _check_coverage(path: Path) -> None:
             raise UserError(
                 f"{name}.coverage.from_step is {coverage.from_step}: must be null where {where}, as {reason}"
             )
+
+
+def _check_case(path: Path) -> None:
+    tokenization, finetune = load(TokenizationConfig, "tokenization", path), load(FinetuneConfig, "finetune", path)
+    if tokenization.lowercase and finetune.reward.words == "cased":
+        raise UserError(
+            "finetune.reward.words is cased: must be another where tokenization.lowercase is true, as the model then "
+            "writes no capitals, and a target's words that have some could never be matched"
+        )
