@@ -65,6 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except UserError as error:
         print(f"rlseq2seq: {error}", file=sys.stderr)
         sys.exit(2)
+    except PermissionError as error:
+        sentence = f"{error.filename} cannot be opened ({error.strerror}): see to its permissions"
+        print(f"rlseq2seq: {sentence}", file=sys.stderr)
+        sys.exit(2)
     except BrokenPipeError:
         # The reader has had enough (`| head`); keep the interpreter from flushing into nowhere as it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,3 +1,4 @@
+import errno
 import io
 import json
 import os
@@ -231,6 +232,16 @@ def test_a_checkpoint_that_is_none(
     for options, told in (([], "models/rl"), (["--checkpoint", __file__], __file__), (["--checkpoint", "."], ".")):
         typed(monkeypatch, b"a\n")
         assert f"rlseq2seq: {told} is not a checkpoint" in refused(capsys, *options)
+
+
+def test_a_checkpoint_that_may_not_be_read(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def refuse(path: Path) -> bool:  # root, as tests may run, may read everything
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    typed(monkeypatch, b"a\n")
+    monkeypatch.setattr(Path, "is_file", refuse)
+    told = "rlseq2seq: /theirs/config.json cannot be opened (Permission denied): see to its permissions"
+    assert told in refused(capsys, "--checkpoint", "/theirs")
 
 
 @pytest.mark.parametrize(

@@ -160,6 +160,9 @@ RL - MLE: +0.82 ROUGE-L (95% interval 0.18 to 1.47), p = 0.0105 (paired randomis
     ):
         expected = expected.replace("~", end, 1)
     assert format_table(Evaluation(1200, 90, systems, {"bleu": "nrefs:1"}, "rouge_l", ())) == expected
+    systems["rl"]["p_value_vs_mle"] = 1 / 30_001
+    surely = expected.replace("p = 0.0105", "p < 0.0001")
+    assert format_table(Evaluation(1200, 90, systems, {"bleu": "nrefs:1"}, "rouge_l", ())) == surely
     systems["rl"] |= {key.replace("rougeL", "bleu"): value for key, value in against.items()}
     by_bleu = expected.replace("0.82 ROUGE-L", "0.82 BLEU") + "\n\nBLEU is sacrebleu's: `nrefs:1`"
     noted = by_bleu + "\n\nThe corpus:\n- the test split is half of another\n- terms: none"

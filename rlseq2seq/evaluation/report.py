@@ -217,9 +217,11 @@ def _cells(numbers: Numbers) -> list[str]:
 
 def _comparison_sentence(rl: Numbers, metric: Metric) -> str:
     difference, low, high = (rl[f"{_KEYS[metric]}_vs_mle{end}"] for end in ("", "_low", "_high"))
+    p_value = rl["p_value_vs_mle"]
+    told = "p < 0.0001" if p_value < 0.5e-4 else f"p = {p_value:.4f}"
     return (
         f"RL - MLE: {difference:+.2f} {_TITLES[metric]} (95% interval {low:.2f} to {high:.2f}), "
-        f"p = {rl['p_value_vs_mle']:.4f} (paired randomisation test)"
+        f"{told} (paired randomisation test)"
     )
 
 
