@@ -1,7 +1,7 @@
 """Words as 64-bit hashes: of texts, and of rows of token ids without a text being made.
 
-The hash of a word is a polynomial over its characters, lower-cased or not (`csrc/word_hashes.h`), so it is computed from the
-pieces of the word, and is the same however a tokenizer cut it.
+The hash of a word is a polynomial over its characters, lower-cased or not (`csrc/word_hashes.h`), so it is computed
+from the pieces of the word, and is the same however a tokenizer cut it.
 """
 
 from collections.abc import Sequence
