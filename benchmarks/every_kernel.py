@@ -8,7 +8,7 @@ from rlseq2seq import ops
 from rlseq2seq.ops import Mixture, SearchRules
 
 # (sources, rows a source, positions, size): beside and beyond a warp, a block, a vector of 16 bytes.
-SHAPES = [(1, 1, 1, 1), (2, 3, 33, 7), (3, 1, 65, 64), (2, 4, 129, 130), (5, 2, 0, 8), (1, 2, 513, 36)]
+SHAPES = [(1, 1, 1, 1), (2, 3, 33, 7), (3, 1, 65, 64), (2, 4, 129, 130), (5, 2, 0, 8), (1, 2, 513, 36), (2, 5, 70, 40)]
 VOCABULARY = 301
 
 
@@ -36,7 +36,8 @@ def backward(*outputs: Tensor | None) -> None:
 
 def attention(sources: int, shared: int, positions: int, size: int, dtype: torch.dtype) -> None:
     rows, wide = sources * shared, torch.float32 if dtype == torch.bfloat16 else dtype
-    keys, values = leaf(sources, positions, size, dtype=dtype), leaf(sources, positions, size + 3, dtype=dtype)
+    value_size = size + (8 if size % 4 == 0 else 3)  # rows of whole vectors where those of keys are such
+    keys, values = leaf(sources, positions, size, dtype=dtype), leaf(sources, positions, value_size, dtype=dtype)
     mask = torch.rand(sources, positions, device=DEVICE) < 0.8
     past = torch.full((rows, positions), -torch.inf, device=DEVICE, dtype=wide)
     covered = leaf(rows, positions, dtype=wide), leaf(size, dtype=dtype)

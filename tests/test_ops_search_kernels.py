@@ -90,6 +90,25 @@ def test_any_number_of_rows_and_features(device: torch.device, rows: int, width:
             assert torch.equal(greedy_step(alone).log_probs, log_probs[row : row + 1])
 
 
+@pytest.mark.parametrize("vocabulary", [301, 304])
+def test_bfloat16_is_for_cuda_and_sums_are_in_float32(device: torch.device, vocabulary: int) -> None:
+    """Of rows of logits that have to be padded and of rows that have not: a library may multiply these otherwise."""
+    mixture = make_mixture(3, Sizes(6, 1, vocabulary, 65, 3), dtype=torch.bfloat16)
+    mixture.attention[-1] = mixture.attention[0]  # the smallest number, which it would have else, is another in float64
+    if device.type == "cpu":
+        with pytest.raises(ValueError, match="features must be float32, float64 or, on CUDA, bfloat16, not BFloat16"):
+            greedy_step(mixture)
+        return
+    expected, near = dense(mixture), TOLERANCES[torch.float32]
+    mixture = on(mixture, device)
+    greedy, sampled = greedy_step(mixture), sample_step(mixture, torch.linspace(0, 0.99, len(expected), device=device))
+    for tokens, log_probs in (greedy, sampled):
+        found = expected.gather(1, tokens.cpu()[:, None])[:, 0]
+        torch.testing.assert_close(log_probs.cpu(), found.float(), **near)
+    torch.testing.assert_close(greedy.log_probs.cpu(), expected.amax(1).float(), **near)
+    torch.testing.assert_close(log_probs_of(mixture, expected.shape[1]), expected, **near)
+
+
 def test_equal_tokens_in_different_chunks(device: torch.device) -> None:
     logits = torch.zeros(4, 600, device=device)
     logits[1, [255, 256, 511]] = 1.0

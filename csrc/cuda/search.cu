@@ -4,8 +4,8 @@
 //   bytes         4 N V written by cuBLAS and read once, by 16 bytes; 4 N S of attention and 8 B S of ids; the chunk
 //                 chosen once more, from the cache
 //   instructions  3 a logit (maximum, exp, sum) and 10 shuffles a 256 logits; 4 S^2 a row for copies, in parallel to S
-//   launches      1 beside the matrix product, which copies the bias to the logits first, 8 N V bytes more, in bfloat16
-//                 and where rows of logits are padded
+//   launches      1 beside the matrix product; in bfloat16 and where rows of logits are padded 1 more, for the bias, that
+//                 moves 8 N V bytes
 // 128 rows of 50,000 tokens are 26 MB of logits, which stay in the 50 MB second-level cache of an H100 between the two
 // launches: a block pulls some 60 bytes a cycle, so a row takes 2 us. The matrix product of F = 512 takes 6.6 GFLOP.
 // Shaped sampling writes weights over the logits once, and looks at a row 30 times more (float64: 62) to find where
@@ -82,18 +82,30 @@ struct Sampler {
       row.extended[i] = copy.column < 0 ? T{0} : copy.mass;
     }
     __syncthreads();
-    for (int chunk = warp(); chunk <= row.chunks; chunk += kWarps) {
-      double mass = 0;
-      for (int i = lane(); i < row.width; i += kLanes) {
-        const int64_t id = row.ids[i];
-        if (id >= 0 && row.chunk_of(id) == chunk) mass += static_cast<double>(row.extended[i]);
+    // A warp takes the chunks that are its own, and adds up in the order of positions.
+    const int own = warp() + lane() * kWarps;
+    for (int chunk = own; chunk <= row.chunks; chunk += kThreads) probabilities[chunk] = 0;
+    __syncwarp();
+    for (int base = 0; base < row.width; base += kLanes) {
+      const int i = base + lane();
+      const int64_t id = i < row.width ? row.ids[i] : -1;
+      const int chunk = id < 0 ? -1 : row.chunk_of(id);
+      const bool mine = chunk >= 0 && chunk % kWarps == warp();
+      const double mass = mine ? static_cast<double>(row.extended[i]) : 0.0;
+      for (uint32_t here = __ballot_sync(kAllLanes, mine); here != 0; here &= here - 1) {
+        const int from = __ffs(static_cast<int>(here)) - 1, to = __shfl_sync(kAllLanes, chunk, from);
+        const double added = __shfl_sync(kAllLanes, mass, from);
+        if (lane() == 0) probabilities[to] += added;
       }
-      mass = copied * warp_reduce(mass, Sum());
+    }
+    __syncwarp();
+    for (int chunk = own; chunk <= row.chunks; chunk += kThreads) {
+      double mass = copied * probabilities[chunk];
       if (chunk < row.chunks && exp_of(maxima[chunk] - row.largest) > 0) {  // else none of it would be found again
         const double less = static_cast<double>(maxima[chunk]) - static_cast<double>(row.largest);
         mass += generated * static_cast<double>(sums[chunk]) * exp(less);
       }
-      if (lane() == 0) probabilities[chunk] = mass;
+      probabilities[chunk] = mass;
     }
     __syncthreads();
   }
@@ -237,6 +249,27 @@ struct Sampler {
     return __shfl_sync(kAllLanes, found, owner);
   }
 
+  // One warp. Adds what is copied to the probabilities of a chunk of the vocabulary, of which a lane has a stretch.
+  template <int each>
+  __device__ void add_copies(int chunk, double (&values)[each]) const {
+    for (int base = 0; base < row.width; base += kLanes) {
+      const int j = base + lane();
+      const int64_t id = j < row.width ? row.ids[j] : -1;
+      const bool inside = id >= 0 && row.chunk_of(id) == chunk;
+      const int at = inside ? static_cast<int>(id - row.first_column(chunk)) : 0;
+      const double mass = inside ? copied * static_cast<double>(row.extended[j]) : 0.0;
+      for (uint32_t here = __ballot_sync(kAllLanes, inside); here != 0; here &= here - 1) {
+        const int from = __ffs(static_cast<int>(here)) - 1;
+        const int place = __shfl_sync(kAllLanes, at, from) - lane() * each;
+        const double added = __shfl_sync(kAllLanes, mass, from);
+#pragma unroll
+        for (int i = 0; i < each; ++i) {
+          if (place == i) values[i] += added;
+        }
+      }
+    }
+  }
+
   // One warp, a stretch of the chunk a lane.
   __device__ Pick pick_generated(int chunk, double target) const {
     constexpr int each = static_cast<int>(kChunk) / kLanes;
@@ -250,13 +283,7 @@ struct Sampler {
       const T value = row.logits[first + i];
       values[i] = plain ? generated * static_cast<double>(exp_of(value - row.largest)) : static_cast<double>(value);
     }
-    for (int j = 0; plain && j < row.width; ++j) {
-      const int64_t at = row.ids[j] - first;
-#pragma unroll
-      for (int i = 0; i < each; ++i) {
-        if (at == i && first + i < row.vocabulary) values[i] += copied * static_cast<double>(row.extended[j]);
-      }
-    }
+    if (plain) add_copies(chunk, values);
 #pragma unroll
     for (int i = 0; i < each; ++i) mine += values[i];
     const int owner = crossing(mine, target, before);

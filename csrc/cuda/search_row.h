@@ -177,14 +177,20 @@ struct Row {
 
   // What position i of the source can be copied as: all copies of its token together, at the first of them.
   __device__ Copy<T> copy_at(int i) const {
+    constexpr int at_once = 8;  // loads in flight: one that may come after a return would wait for the one before
     const int64_t id = ids[i];
     if (id < 0) return {-1, T{0}};
     T mass = 0;
-#pragma unroll 4
-    for (int j = 0; j < width; ++j) {
-      if (ids[j] != id) continue;
-      if (j < i) return {-1, T{0}};
-      mass += value_of(attention[j]);
+    for (int j = 0; j < width; j += at_once) {
+      int64_t others[at_once];
+#pragma unroll
+      for (int u = 0; u < at_once; ++u) others[u] = j + u < width ? ids[j + u] : -1;
+#pragma unroll
+      for (int u = 0; u < at_once; ++u) {
+        if (others[u] != id) continue;
+        if (j + u < i) return {-1, T{0}};
+        mass += value_of(attention[j + u]);
+      }
     }
     // A token that the vocabulary has is generated too; one that it lacks keeps a finite log-probability.
     if (id < vocabulary) return {mass < smallest_normal<T>() ? -1 : id, mass};

@@ -5,6 +5,7 @@
 #include "search.h"
 
 #include <ATen/ops/addmm.h>
+#include <ATen/ops/mm.h>
 #include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
@@ -41,8 +42,10 @@ PreparedMixture prepare_on_cuda(const SearchShape& shape, const at::Tensor& feat
                                 const at::Tensor& attention, const at::Tensor& source_ids) {
   return prepare(shape, features, gate_logits, attention, source_ids, [&](at::Tensor logits) {
     if (features.scalar_type() == at::kBFloat16) {
-      // Logits rounded to bfloat16 would be another distribution than the one that pointer_loss scores.
-      at::addmm_out(logits, bias, features, weight.t(), at::kFloat);
+      // In float32, lest tokens of nearly the same probability become equals. The bias apart: torch may hand it to
+      // cuBLASLt, which takes it for numbers of the type of the logits and reads past its end.
+      at::mm_out(logits, features, weight.t(), at::kFloat);
+      logits.add_(bias);
     } else {
       at::addmm_out(logits, bias, features, weight.t());
     }

@@ -1,8 +1,6 @@
 """A loop's step as one launch."""
 
 from collections.abc import Callable
-from functools import cache
-from typing import Any
 
 import torch
 
@@ -16,12 +14,7 @@ def replayed(step: Callable[[], None], device: torch.device) -> Callable[[], Non
     if device.type != "cuda":
         return step
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, pool=_pool(), capture_error_mode="thread_local"):
+    # Each with a pool of its own: one that is named is gone for good, an error, once the last graph that had it is.
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
         step()
     return graph.replay
-
-
-@cache
-def _pool() -> Any:
-    """Memory that the graphs share, one after another."""
-    return torch.cuda.graph_pool_handle()

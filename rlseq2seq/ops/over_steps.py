@@ -35,11 +35,13 @@ class LinearOverSteps:
         self._packed = pack_weight(weight.detach())
         # Now, when the weight is what the steps see.
         self._transposed = pack_weight(weight.detach().T) if torch.is_grad_enabled() else None
+        self._zeros = weight.new_zeros(weight.shape[1])
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """The next step's [N, O] for ``inputs`` [N, I]."""
         start = self._starts[len(self._inputs)]
-        outputs: Tensor = _Linear.apply(start, inputs, self._packed, self._transposed)  # type: ignore[no-untyped-call]
+        weights = self._packed, self._transposed, self._zeros
+        outputs: Tensor = _Linear.apply(start, inputs, *weights)  # type: ignore[no-untyped-call]
         # Detached: the graph that keeps the list would otherwise be kept by it.
         self._inputs.append(inputs.detach())
         return outputs
@@ -86,15 +88,17 @@ class _Starts(torch.autograd.Function):
 
 class _Linear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, start: Tensor, inputs: Tensor, packed: Tensor, transposed: Tensor | None) -> Tensor:
-        ctx.transposed, ctx.zeros = transposed, inputs.new_zeros(inputs.shape[1])
+    def forward(
+        ctx: Any, start: Tensor, inputs: Tensor, packed: Tensor, transposed: Tensor | None, zeros: Tensor
+    ) -> Tensor:
+        ctx.transposed, ctx.zeros = transposed, zeros
         return packed_linear(inputs, packed, start)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         asked = ctx.needs_input_grad[1]
-        return grad, packed_linear(grad, ctx.transposed, ctx.zeros) if asked else None, None, None
+        return grad, packed_linear(grad, ctx.transposed, ctx.zeros) if asked else None, None, None, None
 
 
 def _steps_of_this_pass(passes: _Passes) -> dict[int, _Step]:
