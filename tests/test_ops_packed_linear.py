@@ -58,9 +58,11 @@ def test_a_row_does_not_depend_on_the_others(seed: int, rows: int) -> None:
 def test_rows_that_do_not_lie_one_behind_the_other(device: torch.device) -> None:
     x, weight, start = (tensor.to(device, torch.float32) for tensor in case(4, 12, 20, 50))
     packed = pack_weight(weight)
+    near = {"rtol": 0, "atol": 0.0 if device.type == "cpu" else 1e-5}  # a library may choose another kernel
     found = packed_linear(x[::2], packed, start.T.contiguous().T[::2])
-    assert torch.equal(found, packed_linear(x[::2].contiguous(), packed, start[::2].contiguous()))
-    assert torch.equal(packed_linear(x, packed, start[0]), packed_linear(x, packed, start[0].expand(12, -1)))
+    torch.testing.assert_close(found, packed_linear(x[::2].contiguous(), packed, start[::2].contiguous()), **near)
+    found = packed_linear(x, packed, start[0])
+    torch.testing.assert_close(found, packed_linear(x, packed, start[0].expand(12, -1)), **near)
     strided = torch.zeros(50, 40, device=device)[:, ::2].copy_(weight)
     assert torch.equal(pack_weight(strided), packed)
 

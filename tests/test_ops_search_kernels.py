@@ -90,6 +90,21 @@ def test_any_number_of_rows_and_features(device: torch.device, rows: int, width:
             assert torch.equal(greedy_step(alone).log_probs, log_probs[row : row + 1])
 
 
+@pytest.mark.parametrize("vocabulary", [512, 513])  # rows of logits that fill whole vectors, and that do not
+def test_bfloat16_is_for_cuda_and_has_logits_in_float32(device: torch.device, vocabulary: int) -> None:
+    mixture = make_mixture(6, Sizes(8, 2, vocabulary, 65, 3), dtype=torch.bfloat16)
+    if device.type == "cpu":
+        with pytest.raises(ValueError, match="features must be float32, float64 or, on CUDA, bfloat16, not BFloat16"):
+            greedy_step(mixture)
+        return
+    expected, noise = dense(mixture), torch.linspace(0, 0.99, 16)
+    best, rows = expected.max(1).values, torch.arange(16)
+    for tokens, log_probs in (greedy_step(on(mixture, device)), sample_step(on(mixture, device), noise.to(device))):
+        assert log_probs.dtype == torch.float32
+        torch.testing.assert_close(log_probs.cpu().double(), expected[rows, tokens.cpu()], **TOLERANCES[torch.float32])
+    torch.testing.assert_close(greedy_step(on(mixture, device)).log_probs.cpu().double(), best, atol=1e-4, rtol=1e-5)
+
+
 def test_equal_tokens_in_different_chunks(device: torch.device) -> None:
     logits = torch.zeros(4, 600, device=device)
     logits[1, [255, 256, 511]] = 1.0
