@@ -27,7 +27,10 @@ from benchmarks.__main__ import ON_GPU
 from benchmarks.results import RESULTS, device_name, file_name
 
 ROOT = Path(__file__).parents[1]
-TESTS, SHARES = ["ops", "models", "decoding", "objectives", "rewards"], 4
+# Those that take a device, and those of what is different where there is CUDA.
+LAYERS = ["ops", "models", "decoding", "objectives", "rewards"]
+TESTS = [*(f"{layer}_*" for layer in LAYERS), "generation", "data_vocabulary_file", "stages_pretrain"]
+SHARES = 4
 WHEELS, SITE = ROOT / "build" / "wheels", ROOT / "build" / "site"
 SECONDS = 480
 LONGEST = 100_000  # characters of what a part that fails has to say
@@ -98,7 +101,7 @@ def build() -> str:
 
 def tests(share: int) -> str:
     """One of ``SHARES`` of the files, dealt out so that each layer's slow ones do not come together."""
-    files = [str(path) for layer in TESTS for path in sorted((ROOT / "tests").glob(f"test_{layer}_*.py"))]
+    files = [str(path) for names in TESTS for path in sorted((ROOT / "tests").glob(f"test_{names}.py"))]
     # Some names that are of CUDA have both words in them.
     return program("pytest", "--tb=short", "-k", "cuda or not cpu", *files[share::SHARES])
 
