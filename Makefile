@@ -62,7 +62,8 @@ gpu-check:
 
 # The pure Python packages that such a machine may lack, as wheels for its Python 3.12.
 gpu-wheels: $(VENV)/.installed
-	$(PIP) wheel --no-deps --wheel-dir build/wheels $$(grep -E '^(absl-py|annotated-types|colorama|defusedxml|nltk|portalocker|rouge[_-]score|ruamel.yaml|sacrebleu|six|tabulate|typing-inspection)==' requirements.lock)
+	rm -rf build/wheels
+	$(PIP) wheel --no-deps --wheel-dir build/wheels $$(grep -E '^(absl-py|annotated-types|colorama|defusedxml|nltk|portalocker|rouge[_-]score|ruamel.yaml|sacrebleu|six|tabulate|typing-inspection|typing_extensions)==' requirements.lock)
 	$(PIP) download --no-deps --dest build/wheels --only-binary :all: --python-version 3.12 --platform manylinux2014_x86_64 \
 		$$(grep -E '^(lxml|pydantic|pydantic_core|regex)==' requirements.lock)
 

@@ -11,6 +11,8 @@ does these two, though they have passed, once the extension is built.
 
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -25,31 +27,68 @@ from benchmarks.__main__ import ON_GPU
 from benchmarks.results import RESULTS, device_name, file_name
 
 ROOT = Path(__file__).parents[1]
-TESTS, SHARES = ["ops", "models", "decoding", "objectives", "rewards"], 4
+# Those that take a device, and those of what is different where there is CUDA.
+LAYERS = ["ops", "models", "decoding", "objectives", "rewards"]
+TESTS = [*(f"{layer}_*" for layer in LAYERS), "generation", "data_vocabulary_file", "stages_pretrain"]
+SHARES = 4
 WHEELS, SITE = ROOT / "build" / "wheels", ROOT / "build" / "site"
 SECONDS = 480
+LONGEST = 100_000  # characters of what a part that fails has to say
 
 
 def run(*command: str, **variables: str) -> str:
-    """The end of the command's output; it gets eight minutes, and these variables in its environment.
+    """The end of the command's output; it gets eight minutes, and ``variables`` beside those of `environment`.
 
     Raises:
         SystemExit: it fails.
     """
-    path = os.pathsep.join([str(ROOT), str(SITE)])
-    environment = os.environ | {"PYTHONPATH": path, "RLSEQ2SEQ_CUDA": "1"} | variables
-    capability = ".".join(map(str, torch.cuda.get_device_capability()))
-    environment.setdefault("TORCH_CUDA_ARCH_LIST", capability)
+    told = " ".join(command)
     try:
-        done = subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=environment() | variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            process_group=0,
         )
-    except subprocess.TimeoutExpired as late:
-        raise SystemExit(f"{' '.join(command)}: not done after {SECONDS} s\n{str(late.stdout)[-4000:]}") from None
-    output = done.stdout + done.stderr
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)}: exit {done.returncode}\n{output[-8000:]}")
+    except OSError as error:
+        raise SystemExit(f"{told}: {error}") from None
+    try:
+        output, _ = process.communicate(timeout=SECONDS)
+    except BaseException as stopped:
+        os.killpg(process.pid, signal.SIGKILL)  # what it started, too: that would keep the device busy
+        output, _ = process.communicate()
+        if not isinstance(stopped, subprocess.TimeoutExpired):
+            raise
+        raise SystemExit(f"{told}: not done after {SECONDS} s\n{output[-LONGEST:]}") from None
+    if process.returncode:
+        raise SystemExit(f"{told}: exit {process.returncode}\n{output[-LONGEST:]}")
     return output[-2000:]
+
+
+def environment() -> dict[str, str]:
+    """What commands see: this Python's programs and the toolkit's come first on the path, and the wheels are there."""
+    capability = ".".join(map(str, torch.cuda.get_device_capability()))
+    home = os.environ.get("CUDA_HOME") or toolkit()
+    paths = [Path(sys.executable).parent, *([Path(home) / "bin"] if home else []), os.environ.get("PATH", "")]
+    return {
+        "TORCH_CUDA_ARCH_LIST": capability,
+        **os.environ,
+        **({"CUDA_HOME": home} if home else {}),
+        "PATH": os.pathsep.join(map(str, paths)),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(SITE), *filter(None, [os.environ.get("PYTHONPATH")])]),
+        "RLSEQ2SEQ_CUDA": "1",
+    }
+
+
+def toolkit() -> str | None:
+    """Where the headers of CUDA are. PyTorch takes them to be beside nvcc, which may be a script in another folder."""
+    nvcc = shutil.which("nvcc")
+    places = [*([Path(nvcc).resolve().parents[1]] if nvcc else []), Path("/usr/local/cuda")]
+    return next((str(place) for place in places if (place / "include" / "cuda_runtime_api.h").exists()), None)
 
 
 def build() -> str:
@@ -62,14 +101,16 @@ def build() -> str:
 
 def tests(share: int) -> str:
     """One of ``SHARES`` of the files, dealt out so that each layer's slow ones do not come together."""
-    files = [str(path) for layer in TESTS for path in sorted((ROOT / "tests").glob(f"test_{layer}_*.py"))]
-    return program("pytest", "-q", "-k", "not cpu", *files[share::SHARES])
+    files = [str(path) for names in TESTS for path in sorted((ROOT / "tests").glob(f"test_{names}.py"))]
+    # Some names that are of CUDA have both words in them.
+    return program("pytest", "--tb=short", "-k", "cuda or not cpu", *files[share::SHARES])
 
 
-def sanitizer(tool: str) -> str:
-    command = "compute-sanitizer", "--tool", tool, "--error-exitcode", "1", sys.executable, "-m"
-    # Tensors that share an allocation are not told apart: what is read past one of them would go unseen.
-    return run(*command, "benchmarks.every_kernel", PYTORCH_NO_CUDA_MEMORY_CACHING="1")
+def sanitizer(tool: str, *options: str) -> str:
+    """Our own kernels alone, each tensor in memory of its own: within PyTorch's cache nothing is out of bounds."""
+    ours = "--kernel-name", "kns=rlseq2seq", "--error-exitcode", "1"
+    checked = sys.executable, "-m", "benchmarks.every_kernel"
+    return run("compute-sanitizer", "--tool", tool, *options, *ours, *checked, PYTORCH_NO_CUDA_MEMORY_CACHING="1")
 
 
 def program(*arguments: str) -> str:
@@ -79,7 +120,8 @@ def program(*arguments: str) -> str:
 PARTS: dict[str, Callable[[], str]] = {
     "build": build,
     **{f"tests-{i + 1}": partial(tests, i) for i in range(SHARES)},
-    "memcheck": lambda: sanitizer("memcheck"),
+    # PyTorch tries calls that may fail.
+    "memcheck": lambda: sanitizer("memcheck", "--report-api-errors", "no", "--padding", "1024"),
     "racecheck": lambda: sanitizer("racecheck"),
     **{name: partial(program, "benchmarks", name) for name in ON_GPU},
     "training": lambda: program("benchmarks.train_minute"),

@@ -173,6 +173,7 @@ def test_gradients_of_the_dense_mixture_where_a_source_holds_a_token_twice(devic
     attention = torch.rand(3, 6, generator=torch.Generator().manual_seed(7), dtype=torch.float64).softmax(-1)
     mixture = on(mixture._replace(attention=attention, source_ids=torch.tensor([[5, 5, 8, 8, 8, 6]] * 3)), device)
     leaves = [t.clone().requires_grad_() for t in mixture[:5] if t is not None]
+    # On a GPU, gradients of the copies of a token are added up in any order.
     assert torch.autograd.gradcheck(
-        lambda *tensors: mixture_log_probs(Mixture(*tensors, mixture.source_ids), 12).exp(), leaves
+        lambda *tensors: mixture_log_probs(Mixture(*tensors, mixture.source_ids), 12).exp(), leaves, nondet_tol=1e-12
     )

@@ -173,6 +173,8 @@ def _with_large_weights(model: Any, seed: int, dtype: torch.dtype) -> Any:
         model.output.bias[END] += 2
         if model.gate is not None:
             model.gate.bias += 2
+    if torch.cuda.is_available() and isinstance(model, PointerGenerator):
+        model.encoder.train()  # of LSTMs, cuDNN gives gradients in training mode alone; without dropout it is the same
     return model
 
 
