@@ -96,7 +96,7 @@ def test_headline_is_short_and_has_the_baseline_beside_the_model(evaluation: Eva
             "rl": {
                 "rougeL": 72.22,
                 "rougeL_vs_mle": 16.51,
-                "p_value_vs_mle": round(rl["p_value_vs_mle"], 4),
+                "p_value_vs_mle": round(rl["p_value_vs_mle"], 6),
             },
             "lead": {"rougeL": 10.0},
         }
