@@ -7,7 +7,8 @@ import torch
 from tiny import MODELS, move, random_batch, tiny_model, tiny_transformer
 
 from rlseq2seq import ops
-from rlseq2seq.decoding import single_path
+from rlseq2seq.decoding import beam, single_path
+from rlseq2seq.decoding.beam import beam_search
 from rlseq2seq.decoding.single_path import _Loop, greedy, sample
 
 SIZE, STEPS = 9, 7
@@ -33,27 +34,31 @@ def test_a_step_reads_and_writes_the_same_memory_so_that_it_can_be_replayed(devi
 
 
 @pytest.mark.parametrize("make", [partial(tiny_model, coverage=True), tiny_transformer])
-@pytest.mark.parametrize("decode", ["greedy", "sample"])
+@pytest.mark.parametrize("decode", ["greedy", "sample", "beam"])
 def test_replayed_steps_give_what_steps_give(
     device: torch.device, decode: str, make: Callable[[int], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On CUDA the one is a graph; everywhere, only steps after the first are replayed, and these as often as needed."""
+    """On CUDA the one is a graph; everywhere, only steps after the first are replayed (of each of a beam's two states),
+    and these as often as needed."""
     model = make(SIZE).to(device)
     memory = memory_of(model, device)
     noise = torch.rand(12, STEPS, device=device)
-    replayed, replays = single_path.replayed, []
+    module, eager = (beam, 2) if decode == "beam" else (single_path, 1)
+    replayed, replays = module.replayed, []
 
     def counted(step: Callable[[], None], where: torch.device) -> Callable[[], None]:
         run = replayed(step, where)
         return lambda: replays.append(run())
 
     def written() -> Any:
+        if decode == "beam":
+            return beam_search(model, memory, STEPS, 3, ops.SearchRules(min_tokens=STEPS))
         return greedy(model, memory, STEPS) if decode == "greedy" else sample(model, memory, STEPS, noise)
 
-    monkeypatch.setattr(single_path, "replayed", counted)
+    monkeypatch.setattr(module, "replayed", counted)
     found = written()
-    monkeypatch.setattr(single_path, "replayed", lambda step, where: step)
+    monkeypatch.setattr(module, "replayed", lambda step, where: step)
     expected = written()
-    assert len(replays) == found.tokens.shape[1] - 1
+    assert len(replays) == found.tokens.shape[1] - eager
     assert torch.equal(found.tokens, expected.tokens) and torch.equal(found.lengths, expected.lengths)
     torch.testing.assert_close(found.scores, expected.scores)

@@ -1,12 +1,14 @@
 """Batched beam search."""
 
 from collections.abc import Callable
+from typing import Generic
 
 import torch
 from torch import Tensor
 
 from rlseq2seq import ops
 from rlseq2seq.decoding.hypotheses import Hypotheses, cut_at_end, may_stop, token_lengths
+from rlseq2seq.decoding.replay import replayed
 from rlseq2seq.models.protocol import Memory, Seq2Seq, State, repeat_rows, select_rows
 from rlseq2seq.ops import Beams, Mixture, SearchRules
 from rlseq2seq.token_ids import START
@@ -35,11 +37,14 @@ def beam_search(
     state = repeat_rows(model.initial_state(memory), beam_size)
     tokens = torch.full((batch * beam_size,), START, device=memory[0].device)
     beams = ops.start_beams(batch, beam_size, max_tokens, like=state[0])
-    spare: State | None = None
+    # Hypotheses that change places cannot do so within one state: they go from one to the other and back.
+    here, there = _Place(model, memory, tokens, state), _Place(model, memory, tokens)
     for step in range(max_tokens):
-        mixture, state = model.step(memory, state, model.embed(tokens))
-        beams, parents, tokens = advance(mixture, beams, step, rules)
-        state, spare = _selected(state, parents, spare), state
+        here.step()
+        beams, parents, extensions = advance(here.mixture, beams, step, rules)
+        tokens.copy_(extensions)
+        there.take(here.after, parents)
+        here, there = there, here
         if may_stop(beams.scores.isneginf().all(-1), step):
             break
     beams = ops.finish_beams(beams, max_tokens**rules.length_penalty)
@@ -48,11 +53,34 @@ def beam_search(
     return Hypotheses(cut_at_end(best, lengths), lengths, beams.finished_scores[:, 0])
 
 
-def _selected(state: State, parents: Tensor, spare: State | None) -> State:
-    """The rows ``parents`` of ``state``, in the memory of ``spare``, a state that is done with, where they fit: for as
-    large a one as a Transformer's, memory that is new to the process costs several times what the copy does."""
-    if spare is None or any(new.shape != old.shape for new, old in zip(state, spare, strict=True)):
-        return select_rows(state, parents)
-    return type(state)._make(  # type: ignore[attr-defined,no-any-return]
-        torch.index_select(tensor, 0, parents, out=memory) for tensor, memory in zip(state, spare, strict=True)
-    )
+class _Place(Generic[Memory, State]):
+    """The model's step from a state that keeps its place in memory, so that it can be recorded and replayed.
+
+    ``mixture`` and ``after``, the state that follows, are what came of it last. On the CPU, too, a state as large as a
+    Transformer's had better keep its place: memory that is new to the process costs several times what the copy does.
+    """
+
+    mixture: Mixture
+    after: State
+
+    def __init__(
+        self, model: Seq2Seq[Memory, State], memory: Memory, tokens: Tensor, state: State | None = None
+    ) -> None:
+        self._model, self._memory, self._tokens, self._state = model, memory, tokens, state
+        self.step: Callable[[], None] = self._step
+
+    def take(self, state: State, parents: Tensor) -> None:
+        """Have the rows ``parents`` of ``state`` as the state."""
+        mine = self._state
+        if mine is None or any(new.shape != old.shape for new, old in zip(state, mine, strict=True)):
+            self._state, self.step = select_rows(state, parents), self._step
+            return
+        for new, old in zip(state, mine, strict=True):
+            torch.index_select(new, 0, parents, out=old)
+        if self.step == self._step:
+            self.step = replayed(self._step, parents.device)
+
+    def _step(self) -> None:
+        assert self._state is not None
+        inputs = self._model.embed(self._tokens)
+        self.mixture, self.after = self._model.step(self._memory, self._state, inputs)
