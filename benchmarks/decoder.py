@@ -8,7 +8,7 @@ documents a second are context.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from unittest.mock import patch
 
@@ -19,7 +19,7 @@ from benchmarks.timing import DEVICE, Row, medians, print_rows, ratios
 from rlseq2seq import ops
 from rlseq2seq.config.model import AttentionConfig, ModelConfig, TransformerConfig
 from rlseq2seq.data.batches import Batch
-from rlseq2seq.decoding import single_path
+from rlseq2seq.decoding import beam, single_path
 from rlseq2seq.decoding.beam import beam_search
 from rlseq2seq.decoding.single_path import greedy, sample
 from rlseq2seq.models.pointer_generator import Memory, PointerGenerator
@@ -57,7 +57,10 @@ def on_references() -> Iterator[None]:
         "AttentionOverSteps": attention_over_steps,
         "LinearOverSteps": LinearOverSteps,
     }
-    with patch.multiple(ops, **twins), patch.object(single_path, "replayed", lambda step, device: step):
+    with ExitStack() as patched:
+        patched.enter_context(patch.multiple(ops, **twins))
+        for module in (beam, single_path):
+            patched.enter_context(patch.object(module, "replayed", lambda step, device: step))
         yield
 
 
