@@ -1,7 +1,8 @@
 """One decoder step of additive attention beside PyTorch: python -m benchmarks.copy_attention
 
 The peers are the operator's own reference, eager and through `torch.compile`. Gradients are those of everything but the
-mask.
+mask. Beside them, on the CPU, is what PyTorch takes to move the same bytes, which is a limit and no peer; for a GPU
+there is benchmarks/bandwidth.py.
 """
 
 from collections.abc import Callable
@@ -11,17 +12,21 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from benchmarks.timing import COMPILED, DEVICE, DTYPES, Row, medians, named, print_rows, ratios
+from benchmarks.timing import COMPILED, DEVICE, DTYPES, Row, keep_freed_memory, medians, named, print_rows, ratios
 from rlseq2seq.ops import Attended, copy_attention, reference
 
 REPETITIONS = 15
 SOURCES, POSITIONS = (64, 400) if DEVICE.type == "cuda" else (32, 200)
 SIZES = (256, 512)
+EAGER, MEMORY = "eager PyTorch", "the same bytes moved by PyTorch"
 # On a GPU the project asks for three times eager of every row.
-BARS: dict[str, tuple[float, float | None]] = (
-    {"forward": (3.0, None), "forward + backward": (3.0, None)}
+BARS: dict[str, dict[str, float | None]] = (
+    {work: {EAGER: 3.0, COMPILED: None} for work in ("forward", "forward + backward")}
     if DEVICE.type == "cuda"
-    else {"forward": (8.0, None), "forward + backward": (5.0, 4.0)}
+    else {
+        "forward": {EAGER: 8.0, COMPILED: None, MEMORY: None},
+        "forward + backward": {EAGER: 5.0, COMPILED: 4.0, MEMORY: None},
+    }
 )
 Operator = Callable[..., Attended]
 
@@ -51,7 +56,22 @@ def forward_and_backward(operator: Operator, inputs: list[Tensor]) -> None:
         tensor.grad = None
 
 
+def bytes_moved(inputs: list[Tensor], gradients: bool) -> Callable[[], None]:
+    """Sums of keys and values, and, as for ``gradients`` as much is read again and written, copies of them."""
+    sources = [tensor.detach() for tensor in inputs[1:3]]
+    copies = [(torch.empty_like(source), source) for source in sources if gradients]
+
+    def move() -> None:
+        for source in sources:
+            source.sum()
+        for copy, source in copies:
+            copy.copy_(source)
+
+    return move
+
+
 def rows() -> list[Row]:
+    keep_freed_memory()  # gradients of keys and values take 26 MB
     table = []
     for size, dtype in product(SIZES, DTYPES):
         torch.compiler.reset()  # lest what was compiled for one size be stretched to another
@@ -60,12 +80,13 @@ def rows() -> list[Row]:
         for name, work in (("forward", forward), ("forward + backward", forward_and_backward)):
             contenders = {
                 "ours": partial(work, copy_attention, inputs),
-                "eager PyTorch": partial(work, reference.copy_attention, inputs),
+                EAGER: partial(work, reference.copy_attention, inputs),
                 COMPILED: partial(work, compiled, inputs),
             }
+            if MEMORY in BARS[name]:
+                contenders[MEMORY] = bytes_moved(inputs, gradients=work is forward_and_backward)
             title = named(f"copy_attention, {name}, {SOURCES} sources of {POSITIONS}, size {size}", dtype)
-            bars = dict(zip(("eager PyTorch", COMPILED), BARS[name], strict=True))
-            table += ratios(title, medians(title, contenders, REPETITIONS), bars)
+            table += ratios(title, medians(title, contenders, REPETITIONS), BARS[name])
     return table
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from rouge_score.rouge_scorer import RougeScorer
 from tqdm import trange
 
-from benchmarks.timing import Row, print_rows, ratios
+from benchmarks.timing import AT_ONCE, Row, print_rows, ratios
 from rlseq2seq.ops import rouge_l, rouge_n
 
 try:
@@ -131,17 +131,19 @@ def scorers(kind: str) -> list[Contender]:
 def race(
     title: str, unit: str, batches: list[Batch], contenders: list[Contender], bars: dict[str, float | None]
 ) -> list[Row]:
-    """Time the contenders in turns, print each one's rate, and compare the first with those that have bars."""
+    """Time the contenders in turns of at least 20 ms, print each one's rate, and compare the first with those that have
+    bars."""
     prepared = {c.name: [c.prepare(batch) for batch in batches[: c.batches]] for c in contenders}
     seconds: dict[str, list[float]] = {c.name: [] for c in contenders}
     for _ in trange(REPETITIONS, desc=title, leave=False):
         for contender in contenders:
-            for _ in range(2):  # the first time for the caches, which hold what the one before left there
-                start = time.process_time()
+            start, passes, elapsed = time.process_time(), 0, 0.0
+            while elapsed < AT_ONCE:
                 for batch in prepared[contender.name]:
                     contender.score(batch)
+                passes += 1
                 elapsed = time.process_time() - start
-            seconds[contender.name].append(elapsed / contender.batches)
+            seconds[contender.name].append(elapsed / passes / contender.batches)
     medians = {name: statistics.median(times) for name, times in seconds.items()}
     units = float(np.mean([batch.lengths.sum() if unit == "prefixes" else len(batch.lengths) for batch in batches]))
     print(f"\n{title}")

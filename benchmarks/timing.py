@@ -1,5 +1,6 @@
 """What the benchmarks share: contenders timed in turns, and rows of results."""
 
+import ctypes
 import math
 import statistics
 import time
@@ -12,7 +13,7 @@ from tqdm import trange
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 DTYPES = (torch.float32, torch.bfloat16) if DEVICE.type == "cuda" else (torch.float32,)
 REPETITIONS = 7
-QUEUED = 0.02  # seconds of work that are timed at once on a GPU
+AT_ONCE = 0.02  # seconds of work that are timed at once
 COMPILED = "torch.compile"
 
 
@@ -30,8 +31,9 @@ def medians(
 ) -> dict[str, float]:
     """Median seconds of a call of each contender, in turns so that a busy neighbour is everyone's; two calls warm up.
 
-    On a GPU, calls are queued one behind another and timed by events, since the next step of training or decoding is
-    prepared while the device works: what counts is the longer of the two.
+    A turn takes as many calls as fill some 20 ms, lest a short one be timed on what the contender before it left in the
+    caches. On a GPU they are queued one behind another and timed by events, since the next step of training or decoding
+    is prepared while the device works: what counts is the longer of the two.
     """
     calls = {name: _calls(work) for name, work in contenders.items()}
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
@@ -45,6 +47,16 @@ def ratios(work: str, times: Mapping[str, float], bars: Mapping[str, float | Non
     """A row for each peer named in ``bars``; the first of ``times`` is ours."""
     ours = next(iter(times.values()))
     return [Row(work=work, peer=peer, ratio=times[peer] / ours, bar=bar) for peer, bar in bars.items()]
+
+
+def keep_freed_memory() -> None:
+    """For this process, where it runs on glibc. What is freed at the end of the heap is given back to the kernel, and
+    the next call then takes longer for page faults than for its work: a matter of what else happens to lie there."""
+    trim_threshold, most_mappings = -1, -4  # M_TRIM_THRESHOLD and M_MMAP_MAX of malloc.h
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(trim_threshold, 2**31 - 1)
+        mallopt(most_mappings, 0)
 
 
 def print_rows(results: list[Row]) -> None:
@@ -62,14 +74,15 @@ def _calls(work: Callable[[], object]) -> int:
     """How many calls are timed at once, after two that warm up."""
     work()
     seconds = _seconds(work, 1)
-    return 1 if DEVICE.type == "cpu" else min(1000, math.ceil(QUEUED / max(seconds, 1e-6)))
+    return min(1000, math.ceil(AT_ONCE / max(seconds, 1e-6)))
 
 
 def _seconds(work: Callable[[], object], calls: int) -> float:
     if DEVICE.type == "cpu":
         start = time.perf_counter()
-        work()
-        return time.perf_counter() - start
+        for _ in range(calls):
+            work()
+        return (time.perf_counter() - start) / calls
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     torch.cuda.synchronize()
     begin.record()
