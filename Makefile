@@ -46,12 +46,14 @@ lint: build
 
 # Python and torch leak by design, so leaks are not asked for. Exceptions are intercepted in libstdc++, which Python alone
 # does not load: it has to be there from the start.
+SANITIZED = PYTHONPATH=build/sanitized/lib \
+	LD_PRELOAD="$$(c++ -print-file-name=libasan.so) $$(c++ -print-file-name=libstdc++.so)" \
+	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
 asan: build
 	RLSEQ2SEQ_SANITIZE=1 RLSEQ2SEQ_CUDA=0 $(BIN)/python -W ignore setup.py --quiet build \
 		--build-base build/sanitized --build-lib build/sanitized/lib >/dev/null
-	PYTHONPATH=build/sanitized/lib \
-		LD_PRELOAD="$$(c++ -print-file-name=libasan.so) $$(c++ -print-file-name=libstdc++.so)" \
-		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 $(BIN)/pytest tests/test_ops_*.py
+	$(SANITIZED) $(BIN)/python -P -c 'from rlseq2seq.ops import extension as e; assert "-fsanitize" in e.load().build_facts()["flags"]'
+	$(SANITIZED) $(BIN)/pytest tests/test_ops_*.py
 
 bench: build
 	$(PIP) install -r benchmarks/requirements.txt

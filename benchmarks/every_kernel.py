@@ -17,6 +17,7 @@ def main() -> None:
     for dtype in (torch.float32, torch.float64, *([torch.bfloat16] if DEVICE.type == "cuda" else [])):
         for sources, shared, positions, size in SHAPES:
             attention(sources, shared, positions, size, dtype)
+            attention_of_a_loop(sources, shared, positions, size, dtype)
             cell(sources * shared, size, dtype)
             mixture(sources, shared, positions, size, dtype)
     for sources, shared, _, time in SHAPES:
@@ -46,6 +47,17 @@ def attention(sources: int, shared: int, positions: int, size: int, dtype: torch
         backward(*first)
         earlier = ops.copy_attention(leaf(rows, size, dtype=dtype), keys, values, mask, score, past=past)
         backward(*ops.copy_attention(leaf(rows, size, dtype=dtype), keys, values, mask, score, past=earlier.past))
+
+
+def attention_of_a_loop(sources: int, shared: int, positions: int, size: int, dtype: torch.dtype) -> None:
+    """Whose gradients of keys and values are one call for all steps."""
+    rows, wide = sources * shared, torch.float32 if dtype == torch.bfloat16 else dtype
+    keys, values = leaf(sources, positions, size, dtype=dtype), leaf(sources, positions, size, dtype=dtype)
+    mask = torch.rand(sources, positions, device=DEVICE) < 0.8
+    covered = leaf(rows, positions, dtype=wide), leaf(size, dtype=dtype)
+    for score, (coverage, weight) in ((leaf(size, dtype=dtype), covered), (leaf(size, dtype=dtype), (None, None))):
+        attend = ops.AttentionOverSteps(keys, values, mask, score, weight)
+        backward(*[attend(leaf(rows, size, dtype=dtype), coverage, None).context for _ in range(3)])
 
 
 def cell(rows: int, size: int, dtype: torch.dtype) -> None:

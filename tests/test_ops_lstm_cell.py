@@ -109,6 +109,7 @@ def test_compiles_without_a_break(device: torch.device) -> None:
             r"cell must be float32 or float64",
         ),
         (torch.zeros(2, 16).half(), torch.zeros(2, 4).half(), r"cell must be float32 or float64"),
+        (torch.zeros(2, 16, device="meta"), torch.zeros(2, 4), "gates is on meta but cell on cpu"),
         (torch.zeros(16), torch.zeros(4), r"cell must be float32 or float64, or on CUDA bfloat16, \[rows, size\]"),
     ],
 )

@@ -198,6 +198,7 @@ ONE = torch.zeros(2, 3)
         (ONE.long(), torch.zeros(1, 3, 48), torch.zeros(5), r"inputs must be float32 or float64"),
         (torch.zeros(3), torch.zeros(1, 3, 48), torch.zeros(5), r"inputs must be float32 or float64.*\[rows, inputs\]"),
         (ONE.double(), torch.zeros(1, 3, 5), torch.zeros(5).double(), r"packed must be Double \[1, 3, 5\]"),
+        (ONE, torch.zeros(1, 3, 48), torch.zeros(5, device="meta"), "start is on meta but inputs on cpu"),
         (ONE, torch.zeros(1, 3, 48), torch.zeros(()), r"start must be Float \[2, \*\]"),
     ],
 )

@@ -141,7 +141,7 @@ def test_non_contiguous_inputs(device: torch.device) -> None:
         ),
         ({"ends": torch.zeros(6, 4)}, "ends must be an int64 tensor of 2 dimensions, not Float of shape"),
         ({"ends": torch.zeros(5, 4).long()}, "ends has 5 rows for 6 hypotheses"),
-        ({"ends": torch.zeros(6, 4, device="meta").long()}, "ends is on meta but the hypotheses are on"),
+        ({"ends": torch.zeros(6, 4, device="meta").long()}, "ends is on meta but hypotheses on"),
     ],
 )
 @pytest.mark.parametrize("n", [0, 2])

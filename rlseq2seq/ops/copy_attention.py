@@ -7,6 +7,7 @@ from torch import Tensor
 
 from rlseq2seq.ops import extension
 from rlseq2seq.ops.contracts import Attended
+from rlseq2seq.ops.devices import check_devices
 
 extension.load()
 
@@ -64,13 +65,6 @@ def copy_attention(
     return Attended(context, attention, None if past is None else new_past)
 
 
-def _check_devices(named: dict[str, Tensor | None], device: torch.device) -> None:
-    # One meta tensor among others is enough to come to a fake kernel, where no kernel would look at the devices.
-    for name, tensor in named.items():
-        if tensor is not None and tensor.device != device:
-            raise ValueError(f"copy_attention: {name} is on {tensor.device} but the query is on {device}.")
-
-
 def _fake(
     query: Tensor,
     keys: Tensor,
@@ -81,16 +75,17 @@ def _fake(
     coverage_weight: Tensor | None,
     past: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    named = {
-        "keys": keys,
-        "values": values,
-        "mask": mask,
-        "score_weight": score_weight,
-        "coverage": coverage,
-        "coverage_weight": coverage_weight,
-        "past": past,
-    }
-    _check_devices(named, query.device)
+    check_devices(
+        "copy_attention",
+        query=query,
+        keys=keys,
+        values=values,
+        mask=mask,
+        score_weight=score_weight,
+        coverage=coverage,
+        coverage_weight=coverage_weight,
+        past=past,
+    )
     attention = query.new_empty((query.shape[0], keys.shape[1]), dtype=_weight_type(query))
     new_past = attention.new_empty(0 if past is None else past.shape)
     return query.new_empty((query.shape[0], values.shape[2])), attention, new_past

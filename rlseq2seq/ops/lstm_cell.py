@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from rlseq2seq.ops import extension
+from rlseq2seq.ops.devices import check_devices
 
 extension.load()
 
@@ -31,6 +32,7 @@ def lstm_cell(gates: Tensor, cell: Tensor) -> LstmState:
 
 
 def _fake(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+    check_devices("lstm_cell", cell=cell, gates=gates)
     return torch.empty(cell.shape, dtype=cell.dtype, device=cell.device), torch.empty(
         cell.shape, dtype=cell.dtype, device=cell.device
     )

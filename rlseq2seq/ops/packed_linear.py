@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from rlseq2seq.ops import extension
+from rlseq2seq.ops.devices import check_devices
 
 extension.load()
 
@@ -90,6 +91,7 @@ def _fake_pack(weight: Tensor) -> Tensor:
 
 
 def _fake(inputs: Tensor, packed: Tensor, start: Tensor) -> Tensor:
+    check_devices("packed_linear", inputs=inputs, packed=packed, start=start)
     return inputs.new_empty(inputs.shape[0], start.shape[-1])
 
 

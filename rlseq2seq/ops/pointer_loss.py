@@ -8,6 +8,7 @@ from torch import Tensor
 
 from rlseq2seq.ops import extension
 from rlseq2seq.ops.contracts import Mixture, WeightedLoss
+from rlseq2seq.ops.devices import check_devices
 
 extension.load()
 
@@ -151,11 +152,16 @@ def _fake(
     source_ids: Tensor,
     targets: Tensor,
 ) -> Tensor:
-    named = {"weight": weight, "bias": bias, "attention": attention, "source_ids": source_ids, "targets": targets}
-    for name, tensor in (named | ({} if gate_logits is None else {"gate_logits": gate_logits})).items():
-        # One meta tensor among others is enough to come here, where no kernel would look at the devices.
-        if tensor.device != features.device:
-            raise ValueError(f"pointer_loss: {name} is on {tensor.device} but features are on {features.device}.")
+    check_devices(
+        "pointer_loss",
+        features=features,
+        weight=weight,
+        bias=bias,
+        gate_logits=gate_logits,
+        attention=attention,
+        source_ids=source_ids,
+        targets=targets,
+    )
     single = features.dtype == torch.bfloat16
     return features.new_empty(features.shape[:1], dtype=torch.float32 if single else features.dtype)
 
@@ -173,10 +179,13 @@ def _fake_backward(
     copies = gate_logits is not None
     features_, weight, bias, gate, attention = (like(x, n) for x, n in zip(tensors[:5], needs, strict=True))
     log_probs = _fake(*tensors)
-    weighing = {"weights": weights, "entropy_weights": entropy_weights, "smoothing_weights": smoothing_weights}
-    for name, x in weighing.items():
-        if x is not None and x.device != features.device:
-            raise ValueError(f"pointer_loss: {name} is on {x.device} but features are on {features.device}.")
+    check_devices(
+        "pointer_loss",
+        features=features,
+        weights=weights,
+        entropy_weights=entropy_weights,
+        smoothing_weights=smoothing_weights,
+    )
     entropy, smoothed = (
         log_probs.new_empty(0 if x is None else log_probs.shape) for x in (entropy_weights, smoothing_weights)
     )

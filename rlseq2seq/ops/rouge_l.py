@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from rlseq2seq.ops import extension
+from rlseq2seq.ops.devices import check_devices
 
 extension.load()
 
@@ -64,10 +65,7 @@ def fake_scores(
     op: str, hypotheses: Tensor, others: dict[str, Tensor | None], prefixes: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Empty scores, as `rouge_l` and `rouge_n` return them."""
-    # One meta tensor among others is enough to come here, where no kernel would look at the devices.
-    for name, tensor in others.items():
-        if tensor is not None and tensor.device != hypotheses.device:
-            raise ValueError(f"{op}: {name} is on {tensor.device} but the hypotheses are on {hypotheses.device}.")
+    check_devices(op, hypotheses=hypotheses, **others)
     ends = others["ends"]
     shape = hypotheses.shape[:1] if not prefixes else hypotheses.shape if ends is None else ends.shape
     scores = [hypotheses.new_empty(shape, dtype=torch.float32) for _ in range(3)]

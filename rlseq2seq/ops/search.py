@@ -7,6 +7,7 @@ from torch import Tensor
 
 from rlseq2seq.ops import extension
 from rlseq2seq.ops.contracts import Beams, Chosen, Mixture, SearchRules
+from rlseq2seq.ops.devices import check_devices
 from rlseq2seq.ops.packed_linear import packed_here
 
 extension.load()
@@ -89,13 +90,6 @@ def beam_step(mixture: Mixture, beams: Beams, step: int, rules: SearchRules) -> 
     return Beams(extended, scores, pool, pool_scores), rows, chosen
 
 
-def _check_devices(op: str, features: Tensor, **others: Tensor | None) -> None:
-    # One meta tensor among others is enough to come here, where no kernel would look at the devices.
-    for name, tensor in others.items():
-        if tensor is not None and tensor.device != features.device:
-            raise ValueError(f"{op}: {name} is on {tensor.device} but the features are on {features.device}.")
-
-
 def _empty_chosen(features: Tensor) -> tuple[Tensor, Tensor]:
     rows, dtype = features.shape[0], torch.promote_types(features.dtype, torch.float32)
     return features.new_empty(rows, dtype=torch.int64), features.new_empty(rows, dtype=dtype)
@@ -111,7 +105,7 @@ def _fake_greedy_step(
     packed: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     mixture = Mixture(features, weight, bias, gate_logits, attention, source_ids)
-    _check_devices("greedy_step", packed=packed, **mixture._asdict())
+    check_devices("greedy_step", **mixture._asdict(), packed=packed)
     return _empty_chosen(features)
 
 
@@ -129,7 +123,7 @@ def _fake_sample_step(
     packed: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     mixture = Mixture(features, weight, bias, gate_logits, attention, source_ids)
-    _check_devices("sample_step", packed=packed, noise=noise, **mixture._asdict())
+    check_devices("sample_step", **mixture._asdict(), noise=noise, packed=packed)
     return _empty_chosen(features)
 
 
@@ -152,7 +146,7 @@ def _fake_beam_step(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     mixture = Mixture(features, weight, bias, gate_logits, attention, source_ids)
     beams = Beams(tokens, scores, finished_tokens, finished_scores)
-    _check_devices("beam_step", packed=packed, **mixture._asdict(), **beams._asdict())
+    check_devices("beam_step", **mixture._asdict(), **beams._asdict(), packed=packed)
     rows = tokens.shape[0] * tokens.shape[1]
     return (
         tokens.new_empty(tokens.shape),

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from rlseq2seq.ops import extension
+from rlseq2seq.ops.devices import check_devices
 
 _EXTENSION = extension.load()
 
@@ -120,17 +121,15 @@ def _fake(
     most: int,
     prefixes: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    named = {
-        "pieces": pieces,
-        "segments": segments,
-        "copies": copies,
-        "copy_segments": copy_segments,
-        "copy_starts": copy_starts,
-    }
-    # One meta tensor among others is enough to come here, where no kernel would look at the devices.
-    for name, tensor in named.items():
-        if tensor.device != tokens.device:
-            raise ValueError(f"word_hashes: {name} is on {tensor.device} but the tokens are on {tokens.device}.")
+    check_devices(
+        "word_hashes",
+        tokens=tokens,
+        pieces=pieces,
+        segments=segments,
+        copies=copies,
+        copy_segments=copy_segments,
+        copy_starts=copy_starts,
+    )
     rows, time = tokens.shape
     width = time * most
     continues = tokens.new_empty((rows, width if prefixes else 0), dtype=torch.bool)

@@ -1,8 +1,8 @@
 """Words of a text, by three rules: what rewards and text statistics count.
 
 ``surface`` sees every character that is not a space, so nothing a model writes goes uncounted, and ``cased`` sees
-whether it is a capital too, as BLEU does of most translations. ``rouge`` sees what the
-rouge-score package sees: runs of a-z and 0-9, and neither punctuation nor letters of other alphabets.
+whether it is a capital too, as BLEU does of most translations. ``rouge`` sees what the rouge-score package sees: runs
+of a-z and 0-9, and neither punctuation nor letters of other alphabets.
 """
 
 import re
