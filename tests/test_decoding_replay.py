@@ -1,3 +1,5 @@
+import gc
+import weakref
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -5,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from tiny import MODELS, move, random_batch, tiny_model, tiny_transformer
+from torch import nn
 
 from rlseq2seq import ops
 from rlseq2seq.decoding import beam, single_path
@@ -47,7 +50,7 @@ def test_replayed_steps_give_what_steps_give(
     replayed, replays = module.replayed, []
 
     def counted(step: Callable[[], None], where: torch.device) -> Callable[[], None]:
-        run = replayed(step, where)
+        run = replayed(step, where) or step
         return lambda: replays.append(run())
 
     def written() -> Any:
@@ -57,8 +60,30 @@ def test_replayed_steps_give_what_steps_give(
 
     monkeypatch.setattr(module, "replayed", counted)
     found = written()
-    monkeypatch.setattr(module, "replayed", lambda step, where: step)
+    monkeypatch.setattr(module, "replayed", lambda step, where: None)
     expected = written()
     assert len(replays) == found.tokens.shape[1] - eager
     assert torch.equal(found.tokens, expected.tokens) and torch.equal(found.lengths, expected.lengths)
     torch.testing.assert_close(found.scores, expected.scores)
+
+
+@pytest.mark.parametrize("variant", [MODELS[0], next(v for v in MODELS if v.grows), MODELS[-1]], ids=str)
+@pytest.mark.parametrize("decode", ["greedy", "sample", "beam"])
+def test_what_was_decoded_from_is_freed_at_once(device: torch.device, decode: str, variant: Any) -> None:
+    """And not when Python next looks for cycles, which it does by the number of objects, however large they are."""
+    model = variant.model(SIZE).to(device)
+    decodes = {
+        "greedy": lambda memory: greedy(model, memory, STEPS),
+        "sample": lambda memory: sample(model, memory, STEPS, torch.rand(12, STEPS, device=device)),
+        "beam": lambda memory: beam_search(model, memory, STEPS, 3, ops.SearchRules(min_tokens=STEPS)),
+    }
+    gc.disable()
+    try:
+        memory = memory_of(model, device)
+        held = [weakref.ref(tensor) for tensor in memory if not isinstance(tensor, nn.Parameter)]
+        found = decodes[decode](memory)
+        del memory
+        assert found.tokens.numel() > 0
+        assert [ref() for ref in held] == [None] * len(held)
+    finally:
+        gc.enable()

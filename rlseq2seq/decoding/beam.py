@@ -67,18 +67,20 @@ class _Place(Generic[Memory, State]):
         self, model: Seq2Seq[Memory, State], memory: Memory, tokens: Tensor, state: State | None = None
     ) -> None:
         self._model, self._memory, self._tokens, self._state = model, memory, tokens, state
-        self.step: Callable[[], None] = self._step
+        self._replay: Callable[[], None] | None = None
+
+    def step(self) -> None:
+        (self._replay or self._step)()
 
     def take(self, state: State, parents: Tensor) -> None:
         """Have the rows ``parents`` of ``state`` as the state."""
         mine = self._state
         if mine is None or any(new.shape != old.shape for new, old in zip(state, mine, strict=True)):
-            self._state, self.step = select_rows(state, parents), self._step
+            self._state, self._replay = select_rows(state, parents), None
             return
         for new, old in zip(state, mine, strict=True):
             torch.index_select(new, 0, parents, out=old)
-        if self.step == self._step:
-            self.step = replayed(self._step, parents.device)
+        self._replay = self._replay or replayed(self._step, parents.device)
 
     def _step(self) -> None:
         assert self._state is not None

@@ -10,15 +10,15 @@ import torch
 _latest: dict[torch.device, torch.cuda.CUDAGraph] = {}
 
 
-def replayed(step: Callable[[], None], device: torch.device) -> Callable[[], None]:
-    """What does as ``step`` does, on CUDA in one launch: its kernels are recorded in a graph and not run now.
+def replayed(step: Callable[[], None], device: torch.device) -> Callable[[], None] | None:
+    """On CUDA, what does as ``step`` does in one launch: its kernels are recorded in a graph and not run now.
 
     A decoding step is some thirty small kernels, and to launch them from Python takes longer than they run. ``step``
     reads and writes the same memory each time, waits for nothing, and has run once, so that libraries are ready. What
     is returned is done with before the next step is recorded.
     """
     if device.type != "cuda":
-        return step
+        return None
     graph, before = torch.cuda.CUDAGraph(), _latest.pop(device, None)
     # Not by `torch.cuda.graph`: it waits for the device, and gives all memory that is free back to the driver, of whom
     # the next step of training would ask for it anew.

@@ -51,7 +51,7 @@ def _decode(
         if may_stop(loop.finished, t):
             break
         if t == 0 and not loop.grows:
-            step = replayed(loop.step, loop.tokens.device)
+            step = replayed(loop.step, loop.tokens.device) or step
     written = loop.written[:, : t + 1]
     lengths = token_lengths(written)
     return Hypotheses(cut_at_end(written, lengths), lengths, loop.scores)
