@@ -11,7 +11,20 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pointer_cases import CPU, ODD_SIZES, assert_close, case, cast, leaves_of, reachable, results, weighing_for
+from pointer_cases import (
+    CPU,
+    ODD_SIZES,
+    RENAMINGS,
+    Weighing,
+    assert_close,
+    case,
+    cast,
+    leaves_of,
+    reachable,
+    renamed,
+    results,
+    weighing_for,
+)
 from tiny import on
 from torch import Tensor
 
@@ -34,6 +47,34 @@ def test_equals_the_reference(device: torch.device, sizes: dict[str, Any], terms
     assert_close(single, expected, 2e-5)
     if "entropy" in terms:
         torch.testing.assert_close(single["entropy"], expected["entropy"], rtol=5e-6, atol=5e-6)
+
+
+@given(
+    sizes=st.fixed_dictionaries(ODD_SIZES),
+    terms=st.sampled_from([(), *TERMS]),
+    renaming=st.sampled_from(list(RENAMINGS)),
+)
+@settings(max_examples=40)
+def test_ids_outside_the_vocabulary_are_nothing_but_names(
+    device: torch.device, sizes: dict[str, Any], terms: tuple[str, ...], renaming: str
+) -> None:
+    mixture, targets, weights = case(**sizes)
+    weighing = weighing_for(weights, *terms)
+    for dtype in (torch.float32, torch.float64):
+        mixture, targets = cast(mixture, dtype, device), targets.to(device)
+        expected = results(weighted_pointer_loss, mixture, targets, weighing)
+        found = results(weighted_pointer_loss, *renamed(mixture, targets, renaming), weighing)
+        assert_close(found, expected, 0)
+
+
+def test_non_contiguous_weights(device: torch.device) -> None:
+    mixture, targets, weights = case(5, 4, 2)
+    mixture, targets, weights = on(mixture, device), targets.to(device), weights.to(device)
+    strange = Weighing(weights.repeat_interleave(2)[::2], weights[0].expand(8), torch.stack([weights] * 3, 1)[:, 1])
+    assert not any(x.is_contiguous() for x in strange)
+    found = results(weighted_pointer_loss, mixture, targets, strange)
+    plain = Weighing(*(x.contiguous() for x in strange))
+    assert_close(found, results(weighted_pointer_loss, mixture, targets, plain), 1e-12)
 
 
 @pytest.mark.parametrize("terms", TERMS)
@@ -119,11 +160,7 @@ def test_their_gradient_has_no_gradient(device: torch.device) -> None:
 def test_compiles_without_a_graph_break(device: torch.device, terms: tuple[str, ...]) -> None:
     mixture, targets, weights = case(10, 3, 2)
     mixture, targets = on(mixture, device), targets.to(device)
-    compiled = torch.compile(
-        lambda m, *rest: weighted_pointer_loss(m._replace(features=1 * m.features), *rest),
-        backend="aot_eager",
-        fullgraph=True,
-    )
+    compiled = torch.compile(weighted_pointer_loss, backend="aot_eager", fullgraph=True)
     weighing = weighing_for(weights, *terms)
     first, second = (results(loss, mixture, targets, weighing) for loss in (compiled, weighted_pointer_loss))
     assert_close(first, second, 1e-12)

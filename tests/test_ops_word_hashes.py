@@ -3,6 +3,9 @@
 import itertools
 import random
 import re
+import sys
+import threading
+import time
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -14,8 +17,11 @@ from hypothesis import strategies as st
 from tiny import sentences, tokenization_config
 from torch import Tensor
 
+from rlseq2seq.config.data import PythonDocstringsConfig
+from rlseq2seq.data.sources.python_docstrings.discover import find_files
+from rlseq2seq.data.sources.python_docstrings.harvest import harvest
 from rlseq2seq.data.vocabulary import Vocabulary, piece_text
-from rlseq2seq.ops import PieceTable, WordHashes, hash_words, piece_table, reference_rouge, word_hashes
+from rlseq2seq.ops import PieceTable, WordHashes, extension, hash_words, piece_table, reference_rouge, word_hashes
 from rlseq2seq.rewards.words import WordRule, split_words
 from rlseq2seq.token_ids import END, PAD, START, UNKNOWN
 
@@ -67,9 +73,9 @@ def test_a_hash_is_the_polynomial_that_is_promised() -> None:
     assert hash_words(["AB\u00c9"], "surface")[0].item() % 2**64 == expected
 
 
-def distinct(words: set[str]) -> int:
+def distinct(words: set[str], rule: WordRule = "surface") -> int:
     """How many hashes the words have."""
-    hashes, lengths = hash_words(sorted(words), "surface")
+    hashes, lengths = hash_words(sorted(words), rule)
     assert lengths.tolist() == [1] * len(words)
     return len(set(hashes[:, 0].tolist()))
 
@@ -82,6 +88,21 @@ def test_no_two_words_of_installed_packages_have_one_hash() -> None:
             break
     assert len(words) > 50_000
     assert distinct(words) == len(words)
+
+
+@cache
+def corpus_texts() -> list[str]:
+    """What the default corpus takes from some of the packages that it takes it from."""
+    config = PythonDocstringsConfig(True, ("numpy",), validation_share=0.2, test_share=0.2, seed=0)
+    pairs = [candidate.pair for candidate in harvest(find_files(config))[0]]
+    return [text for pair in pairs for text in (pair.source, pair.target)]
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_no_two_words_of_a_corpus_have_one_hash(rule: WordRule) -> None:
+    words = {word for text in corpus_texts() for word in split_words(text, rule)}
+    assert len(words) > 9_000
+    assert distinct(words, rule) == len(words)
 
 
 def test_no_two_strings_over_two_letters_have_one_hash() -> None:
@@ -104,20 +125,57 @@ def test_wrong_strings_and_rules_are_refused(call: object) -> None:
         call([Odd("a")], "surface")  # type: ignore[operator]
 
 
-def put_together(
-    device: torch.device, tokens: Tensor, table: PieceTable, copies: PieceTable, prefixes: bool = False
-) -> WordHashes:
-    """The operator's result on ``device``, brought back, 0 where it is undefined; checked against the reference."""
-    found = word_hashes(tokens.to(device), table.to(device), copies.to(device), prefixes=prefixes)
-    arguments = tokens, *table[:2], *copies[:3], max(table.most, copies.most)
-    hashes, lengths, continues, ends = reference_rouge.word_hashes(*arguments, prefixes)
-    outside = torch.arange(hashes.shape[1]) >= lengths[:, None]
-    result = WordHashes(
+class Counter(threading.Thread):
+    """Counts, and lets another thread run after each count."""
+
+    counted, done = 0, False
+
+    def run(self) -> None:
+        while not self.done:
+            self.counted += 1
+            time.sleep(0)
+
+
+@pytest.mark.parametrize("name", ["hash_words", "piece_table"])
+def test_other_threads_run_meanwhile(name: str) -> None:
+    # No thread is made to let others run, so while a call keeps Python's lock, nothing is counted. On a busy machine
+    # the counter may miss its turn in one call, but hardly in all.
+    call, text = getattr(extension.load(), name), "a" * 5_000_000
+    interval, counter = sys.getswitchinterval(), Counter(daemon=True)
+    sys.setswitchinterval(1000)
+    try:
+        counter.start()
+        for _ in range(50):
+            before = counter.counted
+            call([text], "cased")
+            meanwhile = counter.counted - before
+            if meanwhile:
+                break
+    finally:
+        counter.done = True
+        sys.setswitchinterval(interval)
+        counter.join()
+    assert meanwhile
+
+
+def defined(found: WordHashes) -> WordHashes:
+    """``found`` on the CPU, 0 where it is undefined."""
+    outside = torch.arange(found.hashes.shape[1]) >= found.lengths.cpu()[:, None]
+    return WordHashes(
         found.hashes.cpu().masked_fill(outside, 0),
         found.lengths.cpu(),
         None if found.continues is None else found.continues.cpu().masked_fill(outside, False),
         None if found.ends is None else found.ends.cpu(),
     )
+
+
+def put_together(
+    device: torch.device, tokens: Tensor, table: PieceTable, copies: PieceTable, prefixes: bool = False
+) -> WordHashes:
+    """The operator's result on ``device``, brought back, 0 where it is undefined; checked against the reference."""
+    result = defined(word_hashes(tokens.to(device), table.to(device), copies.to(device), prefixes=prefixes))
+    arguments = tokens, *table[:2], *copies[:3], max(table.most, copies.most)
+    hashes, lengths, continues, ends = reference_rouge.word_hashes(*arguments, prefixes)
     expected = (hashes, lengths, continues, ends) if prefixes else (hashes, lengths, None, None)
     for name, x, y in zip(WordHashes._fields, result, expected, strict=True):
         assert (x is None) == (y is None), name
@@ -213,16 +271,17 @@ def test_nothing_to_hash(device: torch.device) -> None:
         assert found.ends is not None and found.ends.tolist() == [[0] * 5] * 4
 
 
-def test_non_contiguous_inputs(device: torch.device) -> None:
+@pytest.mark.parametrize("prefixes", [False, True])
+def test_non_contiguous_inputs(device: torch.device, prefixes: bool) -> None:
     tokens, table, copies = random_case(3, 6, 3, 33)
-    expected = put_together(device, tokens, table, copies)
+    expected = put_together(device, tokens, table, copies, prefixes)
 
     def apart(x: Tensor) -> Tensor:
         return torch.stack([x, x], -1)[..., 0]
 
-    tables = [PieceTable(*(apart(x) for x in t[:3]), t.most) for t in (table, copies)]  # type: ignore[arg-type]
-    found = put_together(device, tokens.T.contiguous().T, *tables)
-    assert torch.equal(found.hashes, expected.hashes)
+    tables = [PieceTable(*map(apart, t.to(device)[:3]), t.most) for t in (table, copies)]  # type: ignore[arg-type]
+    found = defined(word_hashes(tokens.to(device).T.contiguous().T, *tables, prefixes=prefixes))
+    torch.testing.assert_close(tuple(found), tuple(expected), rtol=0, atol=0)
 
 
 def test_ids_that_are_nothing(device: torch.device) -> None:
