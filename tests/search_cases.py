@@ -5,7 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rlseq2seq.ops import Mixture
+from rlseq2seq.ops import Beams, Mixture, SearchRules, mixture_log_probs
+from rlseq2seq.ops.dense_search import _allowed
+from rlseq2seq.ops.mixture import extended_size
 
 
 @dataclass(frozen=True)
@@ -15,6 +17,7 @@ class Sizes:
     vocabulary: int
     width: int
     extended: int
+    features: int = 5
 
 
 def make_mixture(seed: int, sizes: Sizes, *, copy: bool = True, dtype: torch.dtype = torch.float64) -> Mixture:
@@ -35,8 +38,9 @@ def make_mixture(seed: int, sizes: Sizes, *, copy: bool = True, dtype: torch.dty
     if rows:
         attention[-1] = 0
     return Mixture(
-        features=normal(rows, 5).to(dtype),
-        weight=normal(sizes.vocabulary, 5).to(dtype),
+        features=normal(rows, sizes.features).to(dtype),
+        # Logits are as large, however many features they are sums of.
+        weight=(normal(sizes.vocabulary, sizes.features) * (5 / max(sizes.features, 1)) ** 0.5).to(dtype),
         bias=normal(sizes.vocabulary).to(dtype),
         gate_logits=normal(rows).to(dtype) if copy else None,
         attention=attention.to(dtype),
@@ -55,3 +59,17 @@ def equal_copies(device: torch.device, rows: int = 1) -> Mixture:
         attention=torch.full((rows, 8), 0.125, device=device),
         source_ids=ids,
     )
+
+
+def best_totals(mixture: Mixture, beams: Beams, step: int, rules: SearchRules) -> Tensor:
+    """Scores [B, K + 1] of the best extensions of K hypotheses, in order, from the whole distribution."""
+    log_probs = mixture_log_probs(mixture, extended_size(mixture))
+    allowed = _allowed(log_probs, beams.tokens.flatten(0, 1)[:, :step], rules)
+    totals = beams.scores[:, :, None] + allowed.unflatten(0, beams.scores.shape)
+    return totals.flatten(1).sort(1, descending=True).values[:, : beams.scores.shape[1] + 1]
+
+
+def are_apart(scores: Tensor, gap: float) -> Tensor:
+    """Of which rows [B] of ``scores`` [B, K], in order, neighbours are equal or further apart than ``gap``."""
+    upper, lower = scores[:, :-1], scores[:, 1:]
+    return ((upper == lower) | (upper - lower > gap)).all(1)

@@ -1,3 +1,4 @@
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -5,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from search_cases import are_apart, best_totals
 from tiny import TableModel, every_sequence, move, random_batch, select, tiny_model, tiny_transformer
 from torch import Tensor
 from torch.nn.functional import pad
@@ -17,7 +19,8 @@ from rlseq2seq.decoding.single_path import greedy
 from rlseq2seq.models.pointer_model import PointerModel
 from rlseq2seq.models.protocol import select_rows
 from rlseq2seq.objectives.scoring import score_tokens
-from rlseq2seq.ops import SearchRules
+from rlseq2seq.ops import Beams, Mixture, SearchRules, beam_step
+from rlseq2seq.ops.beams import finish_beams
 from rlseq2seq.token_ids import END, PAD
 
 SEEDS = st.integers(0, 10_000)
@@ -80,6 +83,31 @@ def test_a_row_does_not_depend_on_batch_order_or_padding(
         torch.testing.assert_close(other.scores, found.scores[rows])
     wider = replace(batch, sources=pad(batch.sources, (0, 5), value=PAD))
     assert torch.equal(search(model, wider, beam, rules).tokens, found.tokens)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_float32_finds_what_float64_finds_where_scores_are_apart(device: torch.device, seed: int) -> None:
+    model, batch = make_case(seed, device, size=64)
+    single = model.float()
+    double, clear, gap = deepcopy(single).double(), torch.ones(64, dtype=torch.bool, device=device), 1e-4
+    rules, searched = SearchRules(1.0, block_ngrams=2, min_tokens=1), []
+
+    def watched(mixture: Mixture, beams: Beams, step: int, rules: SearchRules) -> tuple[Beams, Tensor, Tensor]:
+        extended = beam_step(mixture, beams, step, rules)
+        clear.logical_and_(are_apart(best_totals(mixture, beams, step, rules), gap))
+        searched.append(extended[0])
+        return extended
+
+    memory = double.encode(batch.sources, batch.source_lengths)
+    expected = beam_search(double, memory, MAX_TOKENS, 4, rules, watched)
+    clear &= are_apart(finish_beams(searched[-1], MAX_TOKENS**1.0).finished_scores[:, :2], gap)
+    assert clear.double().mean() > 0.9
+    # The same memory: cuDNN may encode in TF32, whose errors are no decoder's.
+    memory = type(memory)(*(t.float() if t.is_floating_point() else t for t in memory))
+    found = beam_search(single, memory, MAX_TOKENS, 4, rules)
+    assert found.scores.dtype == torch.float32
+    assert torch.equal(found.tokens[clear], expected.tokens[clear])
+    torch.testing.assert_close(found.scores[clear].double(), expected.scores[clear], atol=gap, rtol=0)
 
 
 @settings(max_examples=15)

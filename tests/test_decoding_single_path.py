@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import MODELS, TableModel, every_sequence, move, random_batch, select, tiny_model
 from torch import Tensor
+from torch.nn.functional import pad
 
 from rlseq2seq.data.batches import Batch
 from rlseq2seq.decoding import single_path
@@ -17,6 +20,7 @@ from rlseq2seq.token_ids import END, PAD, START
 
 SEEDS = st.integers(0, 10_000)
 SIZE, COPIES, MAX_TOKENS = 9, 2, 7
+NEAR = {"atol": 1e-9, "rtol": 0}
 
 
 def make_noise(seed: int, rows: int, device: torch.device, max_tokens: int = MAX_TOKENS) -> Tensor:
@@ -73,14 +77,14 @@ def test_scores_are_the_teacher_forced_log_probs_of_what_was_written(
     found = decode(model, batch, make_noise(seed, 4, device) if sampled else None)
     memory = model.encode(batch.sources, batch.source_lengths)
     expected = teacher_forced_sums(model, memory, found.tokens, found.lengths)
-    torch.testing.assert_close(found.scores, expected, atol=1e-9, rtol=0)
+    torch.testing.assert_close(found.scores, expected, **NEAR)
     assert not found.scores.requires_grad
 
 
 @pytest.mark.parametrize("sampled", [True, False])
 @settings(max_examples=15)
 @given(seed=SEEDS)
-def test_a_row_does_not_depend_on_the_others(device: torch.device, sampled: bool, seed: int) -> None:
+def test_a_row_does_not_depend_on_the_others_or_padding(device: torch.device, sampled: bool, seed: int) -> None:
     model = MODELS[seed % len(MODELS)].model(SIZE, seed).to(device)
     batch = move(random_batch(seed, SIZE, copies=COPIES, empty=True), device)
     noise = make_noise(seed, 4, device) if sampled else None
@@ -90,6 +94,11 @@ def test_a_row_does_not_depend_on_the_others(device: torch.device, sampled: bool
         assert other.lengths.tolist() == found.lengths[rows].tolist()
         width = other.tokens.shape[1]
         assert torch.equal(other.tokens, found.tokens[rows][:, :width])
+        torch.testing.assert_close(other.scores, found.scores[rows], **NEAR)
+    for more in (1, 14):
+        other = decode(model, replace(batch, sources=pad(batch.sources, (0, more), value=PAD)), noise)
+        assert torch.equal(other.tokens, found.tokens) and torch.equal(other.lengths, found.lengths)
+        torch.testing.assert_close(other.scores, found.scores, **NEAR)
 
 
 @pytest.mark.parametrize("sampled", [True, False])

@@ -4,6 +4,7 @@ import pytest
 import torch
 from reward_cases import EACH, SOURCES, TARGETS, TERMS, expected, random_rows, source_batch
 from tiny import reward_config, select, text_batch
+from waiting import nothing_waits
 
 from rlseq2seq.config.reward import AddedTerms
 from rlseq2seq.data.batches import Batch
@@ -116,16 +117,8 @@ def test_no_text_is_made_of_ids_and_nothing_is_waited_for(
     ]
     monkeypatch.delattr(Vocabulary, "decode")
     monkeypatch.delattr(Vocabulary, "decode_rows")
-    for name in ("tolist", "item", "numpy", "nonzero", "__bool__", "__int__", "__index__"):
-        monkeypatch.setattr(torch.Tensor, name, None, raising=False)
-    if device.type == "cuda":
-        torch.cuda.set_sync_debug_mode("error")
-    try:
+    with nothing_waits(device):
         found = [way(tokens, batch) for reward in rewards for way in (reward, reward.prefixes)]
-    finally:
-        if device.type == "cuda":
-            torch.cuda.set_sync_debug_mode("default")
-    monkeypatch.undo()
     assert all(x.any() for x in found)
 
 
